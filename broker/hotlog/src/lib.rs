@@ -1,0 +1,1 @@
+//! Hot segments on local disk: one journal, many segments. No network, no tokio.

@@ -1,0 +1,1 @@
+//! The server: connections, APIs, partitions, groups.

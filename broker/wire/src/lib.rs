@@ -1,0 +1,1 @@
+//! Kafka messages and record batches as bytes. No I/O, no clock.

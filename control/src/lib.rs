@@ -1,0 +1,1 @@
+//! The gRPC API, metrics and health listener of every long-running verb.

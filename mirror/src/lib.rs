@@ -1,0 +1,1 @@
+//! Source cluster to target cluster, with exact offset translation.

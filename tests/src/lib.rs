@@ -1,0 +1,1 @@
+//! Harness, integration, peers and benchmarks: real processes and real clients.

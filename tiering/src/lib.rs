@@ -1,0 +1,1 @@
+//! Sealed segments as objects: manifest, archiver, replay, retention.
