@@ -1,1 +1,8 @@
-//! Hot segments on local disk: one journal, many segments. No network, no tokio.
+//! The hot end of every topic on local disk: one journal for all partitions, Kafka-readable segments behind it.
+//!
+//! Owns: files below its log directory and its journal, and the in-memory state rebuilt from them.
+//! Does not own: sockets, topics' names and configs, objects in a bucket. It is synchronous; what has to be awaited is a plain future.
+
+pub mod clock;
+pub mod disk;
+pub mod limits;
