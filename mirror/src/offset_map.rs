@@ -1,0 +1,355 @@
+//! Where a record lives on the other side, for one partition of one flow.
+//!
+//! Owns: the acknowledged runs, the position that advances over holes, and the only rule that turns a
+//! `SourceOffset` into a `TargetOffset` or back.
+//! Does not own: fetching, producing, group state, where the blocks are kept (`map_topic` writes them).
+//!
+//! Invariants:
+//!   A. Runs rise and never overlap, in both columns.
+//!   B. Every run was acknowledged by the target, or read back from it.
+//!   C. Translation never overshoots: a consumer that goes on at the answer may read again, never skip.
+//!   D. The position is never below the end of the last run, in either column.
+//!   E. The map is bounded: beyond `MAX_MAP_BYTES` the oldest block goes, and what it held is `Before`.
+
+mod block;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+use std::fmt;
+
+pub use block::{Block, BlockFormatError, RUNS_PER_BLOCK};
+
+/// Encoded runs that one partition's map may hold; about sixteen million runs of a thinned topic.
+pub const MAX_MAP_BYTES: usize = 64 * 1024 * 1024;
+
+/// An offset in a partition of the source cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceOffset(pub i64);
+
+/// An offset in a partition of the target cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetOffset(pub i64);
+
+macro_rules! offset_arithmetic {
+    ($offset:ident) => {
+        impl $offset {
+            /// The offset `records` further on.
+            #[must_use]
+            pub fn plus(self, records: u64) -> Self {
+                Self(self.0.saturating_add_unsigned(records))
+            }
+
+            /// How far `earlier` lies below this offset; zero when it does not.
+            #[must_use]
+            pub fn since(self, earlier: Self) -> u64 {
+                u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
+            }
+        }
+
+        impl fmt::Display for $offset {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+offset_arithmetic!(SourceOffset);
+offset_arithmetic!(TargetOffset);
+
+/// Consecutive source records that became consecutive target records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Offset of the first record at the source.
+    pub source: SourceOffset,
+    /// Offset of the same record at the target.
+    pub target: TargetOffset,
+    /// Records in the run, at least one.
+    pub length: u64,
+}
+
+impl Run {
+    /// The first source offset after the run.
+    #[must_use]
+    pub fn source_end(&self) -> SourceOffset {
+        self.source.plus(self.length)
+    }
+
+    /// The first target offset after the run.
+    #[must_use]
+    pub fn target_end(&self) -> TargetOffset {
+        self.target.plus(self.length)
+    }
+}
+
+/// A pair of offsets that mean the same place in the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Every committed source record below this was copied, or was found to be no record at all.
+    pub source: SourceOffset,
+    /// The target offset after the last copied record.
+    pub target: TargetOffset,
+}
+
+/// The leader epochs and the owner under which runs were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// Leader epoch of the source batches.
+    pub source_leader_epoch: i32,
+    /// Leader epoch of the target partition when it acknowledged.
+    pub target_leader_epoch: i32,
+    /// Generation of the owner that wrote the runs.
+    pub generation: u64,
+}
+
+/// Where a consumer that would read a given offset next goes on, on the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Translation<T> {
+    /// The same place: nothing is read twice, nothing is skipped.
+    Exact(T),
+    /// The offset is beyond what was copied; `T` is where the copy stands.
+    Ahead(T),
+    /// The offset is below what the map holds; `T` is where the map begins.
+    Before(T),
+    /// The offset holds a record that another producer wrote to the target; `T` follows the last copied
+    /// record before it. Only the way from target to source answers this.
+    Foreign(T),
+}
+
+impl<T: Copy> Translation<T> {
+    /// The offset of the answer, whatever its kind.
+    #[must_use]
+    pub fn offset(self) -> T {
+        match self {
+            Self::Exact(offset) | Self::Ahead(offset) | Self::Before(offset) | Self::Foreign(offset) => {
+                offset
+            }
+        }
+    }
+
+    /// The kind, as `longhaul mirror translate` prints it.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Exact(_) => "exact",
+            Self::Ahead(_) => "ahead",
+            Self::Before(_) => "before",
+            Self::Foreign(_) => "foreign",
+        }
+    }
+}
+
+impl<T: Copy + fmt::Display> fmt::Display for Translation<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind(), self.offset())
+    }
+}
+
+/// A run that would break invariant A or D.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("run {run:?} does not lie at or after the position {position:?} in both columns")]
+pub struct RunOutOfOrder {
+    /// The refused run.
+    pub run: Run,
+    /// Where the map stood.
+    pub position: Position,
+}
+
+/// The offset map of one partition.
+///
+/// Blocks stand in rising order. A block covers the source and target offsets from its own start to the
+/// start of the next one; the last block covers up to the position.
+#[derive(Clone, Debug)]
+pub struct OffsetMap {
+    blocks: VecDeque<Block>,
+    position: Position,
+    encoded_bytes: usize,
+    max_bytes: usize,
+}
+
+impl OffsetMap {
+    /// An empty map that begins at `start`: nothing below it was, or will be, copied.
+    #[must_use]
+    pub fn new(start: Position, provenance: Provenance) -> Self {
+        Self::with_limit(start, provenance, MAX_MAP_BYTES)
+    }
+
+    fn with_limit(start: Position, provenance: Provenance, max_bytes: usize) -> Self {
+        let blocks = VecDeque::from([Block::new(start, provenance)]);
+        Self { blocks, position: start, encoded_bytes: 0, max_bytes }
+    }
+
+    /// A map from the blocks that `map_topic` kept. Blocks of an older generation end where a newer one
+    /// begins: an owner that was replaced may have written on. `None` without any block.
+    #[must_use]
+    pub fn from_blocks(mut kept: Vec<Block>, position: Position) -> Option<Self> {
+        kept.sort_by_key(|block| (Reverse(block.provenance().generation), block.start().source));
+        let mut blocks: Vec<Block> = Vec::with_capacity(kept.len());
+        // Of the generations newer than the one at hand, and of all seen so far: the lowest start.
+        let (mut newer, mut seen) = (position, position);
+        let mut generation = None;
+        for mut block in kept {
+            if generation.replace(block.provenance().generation) != Some(block.provenance().generation) {
+                newer = seen;
+            }
+            if block.start().source < newer.source || (blocks.is_empty() && block.start() == position) {
+                block.cut_at(newer);
+                if block.start().source < seen.source {
+                    seen = block.start();
+                }
+                blocks.push(block);
+            }
+        }
+        blocks.sort_by_key(|block| block.start().source);
+        let encoded_bytes = blocks.iter().map(Block::encoded_bytes).sum();
+        let blocks = VecDeque::from(blocks);
+        (!blocks.is_empty()).then_some(Self { blocks, position, encoded_bytes, max_bytes: MAX_MAP_BYTES })
+    }
+
+    /// Where the map begins: the oldest pair it can answer for.
+    #[must_use]
+    pub fn start(&self) -> Position {
+        self.blocks.front().map_or(self.position, Block::start)
+    }
+
+    /// Where the copy stands.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The blocks, oldest first.
+    pub fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block> {
+        self.blocks.iter()
+    }
+
+    /// The block that the next run may extend.
+    #[must_use]
+    pub fn open_block(&self) -> Option<&Block> {
+        self.blocks.back()
+    }
+
+    /// Runs held.
+    #[must_use]
+    pub fn run_count(&self) -> usize {
+        self.blocks.iter().map(Block::run_count).sum()
+    }
+
+    /// Adds a run that the target has acknowledged, and moves the position to its end. A run that goes on
+    /// where the last one ended, in both columns, joins it.
+    pub fn record(&mut self, run: Run, provenance: Provenance) -> Result<(), RunOutOfOrder> {
+        let position = self.position;
+        if run.length == 0 || run.source < position.source || run.target < position.target {
+            return Err(RunOutOfOrder { run, position });
+        }
+        let open = self.blocks.back().filter(|open| open.accepts(run, provenance));
+        if open.is_none() {
+            self.open_block_at_last_run(provenance);
+        }
+        let block = self.blocks.back_mut().expect("a map holds at least one block");
+        let before = block.encoded_bytes();
+        block.push(run);
+        self.encoded_bytes += block.encoded_bytes() - before;
+        self.position = Position { source: run.source_end(), target: run.target_end() };
+        self.shed();
+        Ok(())
+    }
+
+    /// Moves the position over source offsets that hold no record to copy.
+    pub fn advance(&mut self, source: SourceOffset) {
+        self.position.source = self.position.source.max(source);
+    }
+
+    /// Begins a new block for a new owner, so that a late write of the owner before cannot reach it.
+    pub fn begin_generation(&mut self, provenance: Provenance) {
+        match self.blocks.back() {
+            Some(open) if open.run_count() == 0 && self.blocks.len() == 1 => {
+                let start = open.start();
+                self.blocks[0] = Block::new(start, provenance);
+            }
+            _ => self.open_block_at_last_run(provenance),
+        }
+    }
+
+    /// Forgets blocks whose records all lie below the target's log start. Answers which blocks went.
+    pub fn trim_below(&mut self, target_log_start: TargetOffset) -> Vec<Block> {
+        let mut gone = Vec::new();
+        while self.blocks.get(1).is_some_and(|next| next.start().target <= target_log_start) {
+            gone.extend(self.pop_oldest());
+        }
+        gone
+    }
+
+    /// The target offset at which a consumer goes on that would read `next` from the source.
+    #[must_use]
+    pub fn translate(&self, next: SourceOffset) -> Translation<TargetOffset> {
+        let start = self.start();
+        if next < start.source {
+            return Translation::Before(start.target);
+        }
+        if next > self.position.source {
+            return Translation::Ahead(self.position.target);
+        }
+        let after = self.blocks.partition_point(|block| block.start().source <= next);
+        let block = &self.blocks[after - 1];
+        let mut aligned = block.start().target;
+        for run in block.runs().take_while(|run| run.source <= next) {
+            if next < run.source_end() {
+                return Translation::Exact(run.target.plus(next.since(run.source)));
+            }
+            aligned = run.target_end();
+        }
+        Translation::Exact(aligned)
+    }
+
+    /// The source offset at which a consumer goes on that would read `next` from the target.
+    #[must_use]
+    pub fn translate_back(&self, next: TargetOffset) -> Translation<SourceOffset> {
+        let start = self.start();
+        if next < start.target {
+            return Translation::Before(start.source);
+        }
+        if next >= self.position.target {
+            let position = self.position;
+            return match next == position.target {
+                true => Translation::Exact(position.source),
+                false => Translation::Ahead(position.source),
+            };
+        }
+        let after = self.blocks.partition_point(|block| block.start().target <= next);
+        let block = &self.blocks[after - 1];
+        let mut aligned = block.start().source;
+        for run in block.runs().take_while(|run| run.target <= next) {
+            if next < run.target_end() {
+                return Translation::Exact(run.source.plus(next.since(run.target)));
+            }
+            aligned = run.source_end();
+        }
+        Translation::Foreign(aligned)
+    }
+
+    fn open_block_at_last_run(&mut self, provenance: Provenance) {
+        let start = self.blocks.back().map_or(self.position, Block::end);
+        match self.blocks.back() {
+            // A block without runs says nothing; the new one takes its place.
+            Some(open) if open.run_count() == 0 => {
+                self.blocks.pop_back();
+            }
+            _ => {}
+        }
+        self.blocks.push_back(Block::new(start, provenance));
+    }
+
+    fn shed(&mut self) {
+        while self.encoded_bytes > self.max_bytes && self.blocks.len() > 1 {
+            self.pop_oldest();
+        }
+    }
+
+    fn pop_oldest(&mut self) -> Option<Block> {
+        let gone = self.blocks.pop_front()?;
+        self.encoded_bytes -= gone.encoded_bytes();
+        Some(gone)
+    }
+}
