@@ -32,14 +32,15 @@ use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, StatxFla
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::limits;
+use crate::sync_site::SyncSite;
 
 /// How far a write has to get before it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// The operating system has the bytes: they survive this process, not the power.
     Cached,
-    /// The device has the bytes.
-    Durable,
+    /// The device has the bytes; the site says for what.
+    Durable(SyncSite),
 }
 
 /// What [`Disk::open`] does when the name exists or does not.
@@ -122,7 +123,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Removes an empty folder.
     fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable as they are.
-    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    fn sync_dir(&self, dir: &Path, site: SyncSite) -> io::Result<()>;
     /// Bytes that an unprivileged writer can still take.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Takes a lock file (made where missing) for this process; [`io::ErrorKind::WouldBlock`] when another holds it.
@@ -136,7 +137,7 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Writes all of `bytes` at `position`, growing the file where needed. On an error any part may have been written.
     fn write_at(&self, bytes: &[u8], position: u64, durability: Durability) -> io::Result<()>;
     /// Makes contents and length durable: everything written so far through any handle of this file.
-    fn sync(&self) -> io::Result<()>;
+    fn sync(&self, site: SyncSite) -> io::Result<()>;
     /// Cuts or grows (with zeros) the file, giving back reserved blocks beyond the new end.
     fn set_len(&self, length: u64) -> io::Result<()>;
     /// Takes disk space for the first `length` bytes without changing the length. [`io::ErrorKind::StorageFull`] when there is none;
@@ -254,7 +255,7 @@ impl Disk for RealDisk {
         std::fs::remove_dir(dir)
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+    fn sync_dir(&self, dir: &Path, _site: SyncSite) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
 
@@ -288,7 +289,7 @@ impl DiskFile for RealFile {
     fn write_at(&self, bytes: &[u8], position: u64, durability: Durability) -> io::Result<()> {
         let flags = match durability {
             Durability::Cached => ReadWriteFlags::empty(),
-            Durability::Durable => ReadWriteFlags::DSYNC,
+            Durability::Durable(_) => ReadWriteFlags::DSYNC,
         };
         let mut written = 0;
         while written < bytes.len() {
@@ -303,7 +304,7 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
-    fn sync(&self) -> io::Result<()> {
+    fn sync(&self, _site: SyncSite) -> io::Result<()> {
         self.file.sync_data()
     }
 
