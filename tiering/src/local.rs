@@ -1,0 +1,63 @@
+//! The hot log as this crate sees it: sealed segments to take, a floor to respect, a log start to move.
+//!
+//! Owns: the trait and its plain data. Does not own: any file; what `release` deletes and when is the hot log's business.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use wire::ids::{LeaderEpoch, Offset};
+
+use crate::manifest::Committed;
+
+/// One sealed segment on local disk.
+#[derive(Clone, Debug)]
+pub struct LocalSegment {
+    /// First offset of the segment.
+    pub base_offset: Offset,
+    /// One past its last offset: where the next segment starts.
+    pub next_offset: Offset,
+    /// Leader epoch of its last batch.
+    pub leader_epoch: LeaderEpoch,
+    /// Size of its batches in bytes.
+    pub size_bytes: u64,
+    /// When its first batch was appended, milliseconds since the epoch.
+    pub first_append_ms: i64,
+    /// Its bytes.
+    pub content: Arc<dyn SegmentContent>,
+}
+
+/// The bytes of a sealed segment. They never change; reading blocks, so it happens on threads that may.
+pub trait SegmentContent: Send + Sync + fmt::Debug {
+    /// Fills `buffer` from `position`; fewer bytes than wanted is an error.
+    fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> std::io::Result<()>;
+    /// The sealed sidecar, verbatim.
+    fn sidecar(&self) -> std::io::Result<Vec<u8>>;
+}
+
+/// What is not in the store yet, seen from one offset on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Unprotected {
+    /// Bytes of batches at or above that offset, the active segment included.
+    pub bytes: u64,
+    /// When the oldest of them was appended; `None` when there are none.
+    pub oldest_append_ms: Option<i64>,
+}
+
+/// One partition of the hot log.
+pub trait LocalLog: Send + Sync + fmt::Debug {
+    /// Sealed segments that are durable (below the hot log's cut), oldest first.
+    fn sealed_segments(&self) -> Vec<LocalSegment>;
+    /// Nothing at or above this offset is archived.
+    fn last_stable_offset(&self) -> Offset;
+    /// The first offset that readers may ask for.
+    fn log_start(&self) -> Offset;
+    /// Bytes held on local disk.
+    fn local_bytes(&self) -> u64;
+    /// What a loss of the disk would lose, when the store holds everything below `from`.
+    fn unprotected_from(&self, from: Offset) -> Unprotected;
+    /// Tells the log that a segment is in the store for good; its local copy may go when local retention says so.
+    fn release(&self, committed: Committed);
+    /// Moves the log start up, durably, before the future resolves.
+    fn advance_log_start(&self, to: Offset) -> BoxFuture<'static, std::io::Result<()>>;
+}

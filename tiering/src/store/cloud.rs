@@ -1,0 +1,331 @@
+//! The stores that exist: S3-compatible buckets and a local folder, both through `object_store`.
+//!
+//! Owns: the mapping of that crate's answers to our outcomes. Does not own: retries beyond one request's connection.
+
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    ClientOptions, GetOptions, GetRange, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt as _,
+    PutMode, PutOptions, PutPayload, RetryConfig,
+};
+
+use super::{
+    ByteStream, ListPage, Listed, PartUpload, Payload, PutOutcome, Store, StoreError, StoreKey,
+    StoreLocation, StoreUrl,
+};
+
+/// Retries inside one request: few, since every caller has its own, which can tell a lost answer from a refusal.
+const REQUEST_RETRIES: usize = 2;
+const REQUEST_RETRY_TIME: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+const IDLE_CONNECTIONS: usize = 32;
+/// Bytes read at once from an object of a local folder.
+const FOLDER_READ_BYTES: u64 = 1 << 20;
+
+/// Why a store could not be opened. Whether it answers is not asked here.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenStoreError {
+    /// The folder cannot be made or opened.
+    #[error("store folder {folder} cannot be opened: {source}")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The client refuses the options.
+    #[error("the store {url} cannot be opened: {detail}")]
+    Options {
+        /// The store.
+        url: String,
+        /// What the client said.
+        detail: String,
+    },
+}
+
+/// Opens a store. Sends nothing yet.
+pub fn open_store(url: &StoreUrl) -> Result<Arc<dyn Store>, OpenStoreError> {
+    let refused = |source: object_store::Error| OpenStoreError::Options {
+        url: url.to_string(),
+        detail: one_line(&source),
+    };
+    match &url.location {
+        StoreLocation::Folder(folder) => {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| OpenStoreError::Folder { folder: folder.display().to_string(), source })?;
+            let inner = LocalFileSystem::new_with_prefix(folder).map_err(refused)?.with_fsync(true);
+            Ok(Arc::new(CloudStore { inner: Arc::new(inner), prefix: String::new(), lists_in_order: false }))
+        }
+        StoreLocation::S3 { bucket, prefix } => {
+            let inner = s3_builder(url, bucket).build().map_err(refused)?;
+            Ok(Arc::new(CloudStore { inner: Arc::new(inner), prefix: prefix.clone(), lists_in_order: true }))
+        }
+    }
+}
+
+fn s3_builder(url: &StoreUrl, bucket: &str) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    let environment_endpoint = || {
+        ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+            .into_iter()
+            .find_map(|name| std::env::var(name).ok())
+    };
+    let endpoint = url.endpoint.clone().or_else(environment_endpoint);
+    let mut client = ClientOptions::new()
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_timeout(REQUEST_TIMEOUT)
+        .with_http1_only()
+        .with_pool_max_idle_per_host(IDLE_CONNECTIONS);
+    if let Some(endpoint) = endpoint {
+        // The scheme was written by the operator: plain HTTP is asked for, not fallen back to.
+        client = client.with_allow_http(endpoint.starts_with("http://"));
+        builder = builder
+            .with_endpoint(endpoint)
+            .with_virtual_hosted_style_request(!url.path_style.unwrap_or(true));
+    } else if let Some(path_style) = url.path_style {
+        builder = builder.with_virtual_hosted_style_request(!path_style);
+    }
+    if let Some(region) = &url.region {
+        builder = builder.with_region(region);
+    }
+    if let Some((key, secret)) = &url.credentials {
+        builder = builder.with_access_key_id(key).with_secret_access_key(secret.reveal());
+    }
+    let retry = RetryConfig {
+        max_retries: REQUEST_RETRIES,
+        retry_timeout: REQUEST_RETRY_TIME,
+        ..RetryConfig::default()
+    };
+    builder.with_client_options(client).with_retry(retry)
+}
+
+struct CloudStore {
+    inner: Arc<dyn ObjectStore>,
+    prefix: String,
+    lists_in_order: bool,
+}
+
+impl fmt::Debug for CloudStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The inner store's own text holds its options; ours holds only where it is.
+        f.debug_struct("CloudStore").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+impl CloudStore {
+    fn path(&self, key: &str) -> Path {
+        match (self.prefix.is_empty(), key.is_empty()) {
+            (true, _) => Path::from(key),
+            (false, true) => Path::from(self.prefix.as_str()),
+            (false, false) => Path::from(format!("{}/{key}", self.prefix)),
+        }
+    }
+
+    fn key(&self, path: &Path) -> Option<StoreKey> {
+        let path: &str = path.as_ref();
+        if self.prefix.is_empty() {
+            return Some(StoreKey::new(path));
+        }
+        path.strip_prefix(&self.prefix)?.strip_prefix('/').map(StoreKey::new)
+    }
+}
+
+impl Store for CloudStore {
+    fn put_if_absent<'a>(&'a self, key: &'a StoreKey, body: Payload) -> BoxFuture<'a, PutOutcome> {
+        async move {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            let payload = PutPayload::from_iter(body);
+            match self.inner.put_opts(&self.path(key.as_str()), payload, options).await {
+                Ok(_) => PutOutcome::Created,
+                Err(object_store::Error::AlreadyExists { .. }) => PutOutcome::Exists,
+                Err(error) => match classify(key.as_str(), &error) {
+                    // Nothing else than a plain refusal proves that nothing was written.
+                    error @ (StoreError::Denied { .. } | StoreError::NotFound { .. }) => {
+                        PutOutcome::Failed(error)
+                    }
+                    error => PutOutcome::Unknown(error),
+                },
+            }
+        }
+        .boxed()
+    }
+
+    fn start_parts<'a>(
+        &'a self,
+        key: &'a StoreKey,
+    ) -> BoxFuture<'a, Result<Box<dyn PartUpload>, StoreError>> {
+        async move {
+            let upload = self.inner.put_multipart(&self.path(key.as_str())).await;
+            let upload = upload.map_err(|error| classify(key.as_str(), &error))?;
+            Ok(Box::new(CloudUpload { key: key.clone(), upload }) as Box<dyn PartUpload>)
+        }
+        .boxed()
+    }
+
+    fn get<'a>(&'a self, key: &'a StoreKey, limit_bytes: usize) -> BoxFuture<'a, Result<Bytes, StoreError>> {
+        async move {
+            let result = self.inner.get(&self.path(key.as_str())).await;
+            let result = result.map_err(|error| classify(key.as_str(), &error))?;
+            let (size_bytes, limit_bytes) = (result.meta.size, limit_bytes as u64);
+            if size_bytes > limit_bytes {
+                return Err(StoreError::TooLarge { key: key.to_string(), size_bytes, limit_bytes });
+            }
+            result.bytes().await.map_err(|error| classify(key.as_str(), &error))
+        }
+        .boxed()
+    }
+
+    fn get_range<'a>(
+        &'a self,
+        key: &'a StoreKey,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<ByteStream, StoreError>> {
+        async move {
+            let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+            let result = self.inner.get_opts(&self.path(key.as_str()), options).await;
+            let result = result.map_err(|error| classify(key.as_str(), &error))?;
+            let (text, range) = (key.to_string(), result.range.clone());
+            Ok(match result.payload {
+                GetResultPayload::File(file, _) => folder_stream(text, file, range),
+                GetResultPayload::Stream(stream) => {
+                    stream.map_err(move |error| classify(&text, &error)).boxed()
+                }
+            })
+        }
+        .boxed()
+    }
+
+    fn head<'a>(&'a self, key: &'a StoreKey) -> BoxFuture<'a, Result<u64, StoreError>> {
+        async move {
+            let meta = self.inner.head(&self.path(key.as_str())).await;
+            Ok(meta.map_err(|error| classify(key.as_str(), &error))?.size)
+        }
+        .boxed()
+    }
+
+    fn delete<'a>(&'a self, key: &'a StoreKey) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            match self.inner.delete(&self.path(key.as_str())).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(classify(key.as_str(), &error)),
+            }
+        }
+        .boxed()
+    }
+
+    fn list<'a>(&'a self, page: ListPage<'a>) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
+        async move {
+            let folder = self.path(page.folder);
+            let folder = (!folder.as_ref().is_empty()).then_some(folder);
+            let entries = match page.start_after {
+                Some(after) => self.inner.list_with_offset(folder.as_ref(), &self.path(after)),
+                None => self.inner.list(folder.as_ref()),
+            };
+            let entries =
+                entries.map_err(|error| classify(page.folder, &error)).try_filter_map(|meta| async move {
+                    Ok(self.key(&meta.location).map(|key| Listed { key, size_bytes: meta.size }))
+                });
+            if self.lists_in_order {
+                return entries.take(page.limit).try_collect().await;
+            }
+            let mut entries: Vec<Listed> = entries.try_collect().await?;
+            entries.sort_by(|left, right| left.key.cmp(&right.key));
+            entries.truncate(page.limit);
+            Ok(entries)
+        }
+        .boxed()
+    }
+}
+
+struct CloudUpload {
+    key: StoreKey,
+    upload: Box<dyn MultipartUpload>,
+}
+
+impl PartUpload for CloudUpload {
+    fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<(), StoreError>> {
+        let (part, key) = (self.upload.put_part(PutPayload::from_iter(part)), self.key.clone());
+        async move { part.await.map_err(|error| classify(key.as_str(), &error)) }.boxed()
+    }
+
+    fn complete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let done = self.upload.complete().await;
+            done.map(|_| ()).map_err(|error| classify(self.key.as_str(), &error))
+        }
+        .boxed()
+    }
+
+    fn abort(&mut self) -> BoxFuture<'_, ()> {
+        async move {
+            if let Err(error) = self.upload.abort().await {
+                tracing::debug!(key = %self.key, error = %one_line(&error), "abandoned upload not aborted");
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A local object in large pieces: the library's own stream hops threads every 8 KiB.
+fn folder_stream(key: String, file: File, range: Range<u64>) -> ByteStream {
+    let file = Arc::new(file);
+    stream::try_unfold(range.start, move |position| {
+        let (file, key, end) = (file.clone(), key.clone(), range.end);
+        async move {
+            if position >= end {
+                return Ok(None);
+            }
+            let wanted = (end - position).min(FOLDER_READ_BYTES) as usize;
+            let read = tokio::task::spawn_blocking(move || {
+                let mut piece = BytesMut::zeroed(wanted);
+                file.read_exact_at(&mut piece, position).map(|()| piece.freeze())
+            });
+            let piece = match read.await {
+                Ok(Ok(piece)) => piece,
+                Ok(Err(error)) => return Err(StoreError::Unavailable { key, detail: error.to_string() }),
+                Err(error) => return Err(StoreError::Unavailable { key, detail: error.to_string() }),
+            };
+            let next = position + piece.len() as u64;
+            Ok(Some((piece, next)))
+        }
+    })
+    .boxed()
+}
+
+fn classify(key: &str, error: &object_store::Error) -> StoreError {
+    let key = key.to_owned();
+    match error {
+        object_store::Error::NotFound { .. } => StoreError::NotFound { key },
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            StoreError::Denied { key, detail: one_line(error) }
+        }
+        _ => StoreError::Unavailable { key, detail: one_line(error) },
+    }
+}
+
+/// The error and its causes on one line, each said once.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text.replace(['\n', '\r'], " ")
+}

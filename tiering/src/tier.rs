@@ -1,0 +1,286 @@
+//! The handle that a broker holds: everything the store does for it.
+//!
+//! Owns: the runtime that all of this crate's work runs on, and the registry of partitions.
+//! Does not own: any decision of the broker; a call here never waits for the store unless it says so.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wire::ids::{Offset, ProducerId, TopicId};
+
+use crate::cluster_record::{ClusterIdentity, GroupSnapshot, TopicRecord};
+use crate::local::LocalLog;
+use crate::object::{BlockCodec, EpochStart};
+use crate::store::StoreUrl;
+
+/// A partition of a topic.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PartitionId {
+    /// The topic.
+    pub topic_id: TopicId,
+    /// The partition's number.
+    pub partition: i32,
+}
+
+/// How a tier is opened.
+#[derive(Clone, Debug)]
+pub struct TierOptions {
+    /// The store.
+    pub store: StoreUrl,
+    /// Whose data folder asks.
+    pub identity: ClusterIdentity,
+    /// How sealed blocks are compressed.
+    pub codec: BlockCodec,
+    /// Bytes fetched from the store and not yet handed out, over all readers.
+    pub read_budget_bytes: usize,
+    /// Upper bound of the upload rate.
+    pub upload_bytes_per_second: Option<u64>,
+    /// Threads of the tier's own runtime.
+    pub worker_threads: usize,
+}
+
+/// Why a broker may not use the store it was given. Except for `Unavailable`, it must not start with it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum OpenTierError {
+    /// The prefix holds another cluster, and this data folder is new: most likely a lost folder.
+    #[error(
+        "{url} holds the tiered data of cluster {owner_name:?} ({owner_id}), and this data folder is new; to bring that \
+         cluster back run `longhaul tier recover --data DIR --store {url}` on an empty DIR, or choose another prefix"
+    )]
+    InUse {
+        /// The store.
+        url: String,
+        /// Id of the cluster that owns the prefix.
+        owner_id: String,
+        /// Its name.
+        owner_name: String,
+    },
+    /// The prefix holds another cluster, and this data folder has one of its own.
+    #[error(
+        "{url} belongs to cluster {owner_name:?} ({owner_id}), this data folder to cluster {cluster_id}; give each \
+         cluster a prefix of its own"
+    )]
+    OwnedByAnother {
+        /// The store.
+        url: String,
+        /// Id of the cluster that owns the prefix.
+        owner_id: String,
+        /// Its name.
+        owner_name: String,
+        /// The id in the data folder.
+        cluster_id: String,
+    },
+    /// The cluster was recovered into another data folder; this one is the past.
+    #[error(
+        "cluster {cluster_id} was recovered from {url} into another data folder (recovery {current}, this folder is of \
+         recovery {found}); this folder must not serve any more: move it away"
+    )]
+    Superseded {
+        /// The store.
+        url: String,
+        /// The cluster.
+        cluster_id: String,
+        /// The bucket's recovery generation.
+        current: u32,
+        /// The folder's.
+        found: u32,
+    },
+    /// The store does not keep the promises that fencing rests on, or refuses rights.
+    #[error("{url} cannot be used: {detail}")]
+    Unusable {
+        /// The store.
+        url: String,
+        /// What is missing, and what to do.
+        detail: String,
+    },
+    /// No answer. Only a new data folder needs one to start.
+    #[error(
+        "{url} does not answer, and a new data folder must not start before it knows that nobody uses it: {detail}"
+    )]
+    Unavailable {
+        /// The store.
+        url: String,
+        /// What happened.
+        detail: String,
+    },
+}
+
+/// What total retention may delete, by Kafka's names and meanings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartitionPolicy {
+    /// `retention.ms`; `None` is -1, for ever.
+    pub retention_ms: Option<i64>,
+    /// `retention.bytes` over local and remote together; `None` is -1.
+    pub retention_bytes: Option<u64>,
+    /// `remote.storage.enable` and not `remote.log.copy.disable`: whether new segments are archived.
+    pub archive: bool,
+    /// Whether `cleanup.policy` is `delete`; otherwise retention deletes nothing.
+    pub delete: bool,
+}
+
+/// What the store holds of a partition: offsets from `start` up to, not including, `end`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RemoteRange {
+    /// First offset that may be read.
+    pub start: Offset,
+    /// One past the last.
+    pub end: Offset,
+}
+
+/// Batches read from the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ColdRead {
+    /// Whole batches, byte for byte as they were sent, in order. The first one may start below the offset asked for.
+    pub batches: Vec<Bytes>,
+    /// Where to go on: the offset after the last batch, or beyond a hole.
+    pub next_offset: Offset,
+    /// Aborted transactions that overlap the batches.
+    pub aborted: Vec<AbortedTransaction>,
+}
+
+/// A transaction that was aborted (`Fetch`'s `AbortedTransaction`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AbortedTransaction {
+    /// Its producer.
+    pub producer_id: ProducerId,
+    /// Its first offset.
+    pub first_offset: Offset,
+}
+
+/// A record found by time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimestampOffset {
+    /// The record's offset.
+    pub offset: Offset,
+    /// The record's time, milliseconds.
+    pub timestamp_ms: i64,
+}
+
+/// Why a read from the store failed. Other partitions, and other ranges, are not affected.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The partition is not attached, or its manifest is not loaded yet: try again.
+    #[error("tiered data of {topic_id}-{partition} is not available yet: {detail}")]
+    NotReady {
+        /// The topic.
+        topic_id: TopicId,
+        /// The partition.
+        partition: i32,
+        /// What is awaited.
+        detail: String,
+    },
+    /// The offset is below the log start or beyond what the store holds.
+    #[error("offset {offset} is not tiered; the store holds {start} to {end}")]
+    OutOfRange {
+        /// The offset asked for.
+        offset: i64,
+        /// First tiered offset.
+        start: i64,
+        /// One past the last tiered offset.
+        end: i64,
+    },
+    /// The store does not answer: try again.
+    #[error("the store does not answer: {detail}")]
+    Unavailable {
+        /// What happened.
+        detail: String,
+    },
+    /// The object is missing or damaged, twice in a row. The offsets in it are unreadable until somebody repairs it.
+    #[error("tiered segment {key} (offsets {start} to {end}) is damaged: {detail}")]
+    Damaged {
+        /// The object.
+        key: String,
+        /// Its first offset.
+        start: i64,
+        /// One past its last offset.
+        end: i64,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// Everything the store does for a broker. Cheap to clone; the last clone's drop stops the work.
+#[derive(Clone, Debug)]
+pub struct Tier {
+    options: Arc<TierOptions>,
+}
+
+impl Tier {
+    /// Opens the store: proves that it can fence, claims or checks the prefix, raises the writer epoch.
+    ///
+    /// A data folder that is not new starts even when the store does not answer: the tier connects when it can, and
+    /// nothing local waits for it.
+    ///
+    /// # Errors
+    /// The store must not be used by this broker, or (new folders only) does not answer.
+    pub async fn open(options: TierOptions) -> Result<Tier, OpenTierError> {
+        Ok(Tier { options: Arc::new(options) })
+    }
+
+    /// Takes a partition into care: its sealed segments are archived, its tiered data can be read.
+    pub fn attach(&self, _partition: PartitionId, _policy: PartitionPolicy, _log: Arc<dyn LocalLog>) {}
+
+    /// Changes what may be archived and deleted. Being asked for, the next retention pass may delete any share.
+    pub fn set_policy(&self, _partition: PartitionId, _policy: PartitionPolicy) {}
+
+    /// Lets go of a partition that this broker no longer has; its objects stay.
+    pub fn detach(&self, _partition: PartitionId) {}
+
+    /// Says that a segment was sealed, so that the archiver does not wait for its tick.
+    pub fn segment_sealed(&self, _partition: PartitionId) {}
+
+    /// What the store holds of a partition; `None` when that is nothing, or not known yet.
+    pub fn range(&self, _partition: PartitionId) -> Option<RemoteRange> {
+        None
+    }
+
+    /// The leader epochs of the tiered part, oldest first.
+    pub fn epochs(&self, _partition: PartitionId) -> Vec<EpochStart> {
+        Vec::new()
+    }
+
+    /// Reads whole batches from `from` on: at least one, more up to `max_bytes`. The next call at
+    /// [`ColdRead::next_offset`] finds what was read ahead meanwhile.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn fetch(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<ColdRead, ReadError> {
+        let _ = (from, max_bytes, &self.options);
+        Err(ReadError::NotReady {
+            topic_id: partition.topic_id,
+            partition: partition.partition,
+            detail: "not attached".into(),
+        })
+    }
+
+    /// The first tiered record whose time is at or after `timestamp_ms`; `None` when there is none.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn offset_for_time(
+        &self,
+        partition: PartitionId,
+        timestamp_ms: i64,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        let _ = (partition, timestamp_ms);
+        Ok(None)
+    }
+
+    /// Hands over all topics as they are now (deleted ones with their time); committed to the bucket in the background.
+    /// A partition's segments are archived only once its topic is there.
+    pub fn record_topics(&self, _topics: Vec<TopicRecord>) {}
+
+    /// Hands over the next producer id that was never handed out.
+    pub fn record_producer_ids(&self, _next: ProducerId) {}
+
+    /// Hands over the groups' committed offsets, now and then.
+    pub fn record_group_offsets(&self, _snapshot: GroupSnapshot) {}
+
+    /// Stops archiving and reading, and waits for what is under way (for a bounded time).
+    pub async fn close(self) {}
+}
