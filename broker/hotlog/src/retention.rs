@@ -1,0 +1,252 @@
+//! Which sealed segments a partition may let go of.
+//!
+//! Owns: two decisions. [`expired`] says what leaves the log for good (`retention.ms`, `retention.bytes`), by the
+//! records' own time as in Kafka; [`releasable`] says whose local copy may go because the store has the bytes
+//! (`local.retention.ms`, `local.retention.bytes`, KIP-405).
+//! Does not own: moving the log start, deleting files, reading clocks.
+//!
+//! What leaves for good is guarded: a pass that would take more than a set share of the log, or whose clock moved
+//! apart from the machine's steady one, takes nothing and raises an alarm. A wrong clock then costs space, not data.
+//! Only whole segments from the front go, never one at or above the limit that the caller gives.
+
+use wire::ids::Offset;
+
+/// How far the wall clock may drift from the steady clock between two passes.
+pub const MAX_CLOCK_STEP_MS: i64 = 60_000;
+
+/// A pass that takes no more segments than this is never stopped for its share: of a short log, one segment
+/// can be most.
+pub const UNGUARDED_SEGMENTS: usize = 2;
+
+/// The share of a log's sealed bytes that one pass may take, in percent.
+pub const MAX_PASS_PERCENT: u64 = 50;
+
+/// What the decisions must know of a sealed segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedFacts {
+    /// Its first offset.
+    pub base_offset: Offset,
+    /// The base offset of the segment behind it.
+    pub next_offset: Offset,
+    /// The bytes of batches in it.
+    pub size_bytes: u64,
+    /// The largest record time in it, -1 when no record has one.
+    pub max_timestamp_ms: i64,
+    /// When its last batch was appended; stands in where no record has a time.
+    pub last_append_time_ms: i64,
+}
+
+impl SealedFacts {
+    fn age_time_ms(&self) -> i64 {
+        if self.max_timestamp_ms >= 0 { self.max_timestamp_ms } else { self.last_append_time_ms }
+    }
+}
+
+/// Kafka's `cleanup.policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanupPolicy {
+    /// Old segments go.
+    Delete,
+    /// Nothing goes by retention.
+    Compact,
+    /// Old segments go, whatever compaction did to them.
+    CompactAndDelete,
+}
+
+/// Limits of age and size; `None` is "no limit" (Kafka's -1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// How long after its newest record's time a segment stays.
+    pub age_ms: Option<i64>,
+    /// How many bytes stay.
+    pub size_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// Reads Kafka's `retention.ms` and `retention.bytes`, where a negative number is "no limit".
+    pub fn from_config(retention_ms: i64, retention_bytes: i64) -> Self {
+        Self {
+            age_ms: (retention_ms >= 0).then_some(retention_ms),
+            size_bytes: u64::try_from(retention_bytes).ok(),
+        }
+    }
+
+    /// Reads Kafka's `local.retention.ms` and `local.retention.bytes`, where -2 is "as these limits".
+    pub fn local_from_config(self, local_ms: i64, local_bytes: i64) -> Self {
+        let local = Self::from_config(local_ms, local_bytes);
+        Self {
+            age_ms: if local_ms == -2 { self.age_ms } else { local.age_ms },
+            size_bytes: if local_bytes == -2 { self.size_bytes } else { local.size_bytes },
+        }
+    }
+}
+
+/// The clocks of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassTime {
+    /// The wall clock, in milliseconds since 1970.
+    pub now_ms: i64,
+    /// The pass before; `None` for the first since the start.
+    pub since: Option<PassInterval>,
+}
+
+/// What passed between two passes by either clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassInterval {
+    /// By the wall clock.
+    pub wall_ms: i64,
+    /// By the clock that nobody sets.
+    pub steady_ms: i64,
+}
+
+/// One partition at a pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass<'a> {
+    /// The sealed segments, oldest first.
+    pub sealed: &'a [SealedFacts],
+    /// The bytes of the active segment; they count for size limits and are never taken.
+    pub active_bytes: u64,
+    /// Segments that reach beyond this offset stay (the high watermark, the checkpoint's cut, what is archived).
+    pub below: Offset,
+    /// The topic's policy.
+    pub policy: CleanupPolicy,
+    /// The limits that apply.
+    pub limits: Limits,
+    /// The clocks.
+    pub time: PassTime,
+}
+
+/// What a pass may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// Everything below is to go: the log's new start. The log's old start when nothing goes.
+    pub below: Offset,
+    /// How many segments that are.
+    pub segments: usize,
+    /// How many bytes.
+    pub bytes: u64,
+    /// A segment that only its record time, which lies in the future, keeps from going by age; so it and all
+    /// behind it stay however old they are.
+    pub held_by_future_time: Option<Offset>,
+}
+
+/// Why a pass takes nothing although there was something to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RetentionAlarm {
+    /// The wall clock moved apart from the steady one.
+    #[error(
+        "retention stopped: the clock stepped by {step_ms} ms since the last pass; \
+         check the machine's time, the next pass goes on when the clock is steady"
+    )]
+    ClockStepped {
+        /// How far; negative for a step back.
+        step_ms: i64,
+    },
+    /// The pass would take more than [`MAX_PASS_PERCENT`].
+    #[error(
+        "retention stopped: {segments} segments ({bytes} of {total_bytes} bytes) below offset {below} would go at \
+         once; check the clock and the topic's limits, then allow the pass or move the log start by hand"
+    )]
+    LargePass {
+        /// The log start that the pass would have set.
+        below: Offset,
+        /// How many segments would go.
+        segments: usize,
+        /// How many bytes.
+        bytes: u64,
+        /// Of how many sealed bytes.
+        total_bytes: u64,
+    },
+}
+
+/// Whether an operator has looked at a large pass and wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LargePass {
+    /// Stop and raise the alarm.
+    Stop,
+    /// Take it.
+    Allowed,
+}
+
+/// What leaves the log for good.
+///
+/// # Errors
+/// An alarm, when there was something to take and a guard forbids it.
+pub fn expired(pass: &Pass<'_>, large: LargePass) -> Result<Expired, RetentionAlarm> {
+    let mut taken = match pass.policy {
+        CleanupPolicy::Compact => 0,
+        CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete => beyond_limits(pass),
+    };
+    let by_age = pass.limits.age_ms.is_some();
+    if taken > 0
+        && by_age
+        && let Some(step_ms) = clock_step(pass.time)
+    {
+        return Err(RetentionAlarm::ClockStepped { step_ms });
+    }
+    taken = taken.min(pass.sealed.len());
+    let bytes = total(&pass.sealed[..taken]);
+    let total_bytes = total(pass.sealed);
+    let below = match taken.checked_sub(1) {
+        Some(last) => pass.sealed[last].next_offset,
+        None => pass.sealed.first().map_or(pass.below, |first| first.base_offset),
+    };
+    let share_is_large = u128::from(bytes) * 100 > u128::from(total_bytes) * u128::from(MAX_PASS_PERCENT);
+    if large == LargePass::Stop && taken > UNGUARDED_SEGMENTS && share_is_large {
+        return Err(RetentionAlarm::LargePass { below, segments: taken, bytes, total_bytes });
+    }
+    Ok(Expired { below, segments: taken, bytes, held_by_future_time: held_by_future_time(pass, taken) })
+}
+
+/// How many segments from the front need no local copy any more. The caller's `below` says how far the store
+/// provably has them, so nothing is lost and no guard is needed.
+pub fn releasable(pass: &Pass<'_>) -> usize {
+    match pass.policy {
+        CleanupPolicy::Compact => 0,
+        CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete => beyond_limits(pass),
+    }
+}
+
+/// How many segments from the front are beyond the limit of age or of size.
+fn beyond_limits(pass: &Pass<'_>) -> usize {
+    let reach = pass.sealed.partition_point(|segment| segment.next_offset <= pass.below);
+    let candidates = &pass.sealed[..reach];
+    let too_old = |segment: &&SealedFacts| {
+        pass.limits
+            .age_ms
+            .is_some_and(|age_ms| pass.time.now_ms.saturating_sub(segment.age_time_ms()) > age_ms)
+    };
+    let old = candidates.iter().take_while(too_old).count();
+    let Some(limit_bytes) = pass.limits.size_bytes else { return old };
+    // As Kafka: a segment goes only when what is left still reaches the limit.
+    let mut excess = (total(pass.sealed) + pass.active_bytes).saturating_sub(limit_bytes);
+    let mut large = 0;
+    for segment in candidates {
+        if segment.size_bytes > excess {
+            break;
+        }
+        excess -= segment.size_bytes;
+        large += 1;
+    }
+    old.max(large)
+}
+
+fn held_by_future_time(pass: &Pass<'_>, taken: usize) -> Option<Offset> {
+    let age_ms = pass.limits.age_ms?;
+    let holder = pass.sealed.get(taken)?;
+    let written_long_ago = pass.time.now_ms.saturating_sub(holder.last_append_time_ms) > age_ms;
+    (written_long_ago && holder.max_timestamp_ms > pass.time.now_ms).then_some(holder.base_offset)
+}
+
+fn clock_step(time: PassTime) -> Option<i64> {
+    let since = time.since?;
+    let step_ms = since.wall_ms.saturating_sub(since.steady_ms);
+    (step_ms.unsigned_abs() > MAX_CLOCK_STEP_MS.unsigned_abs()).then_some(step_ms)
+}
+
+fn total(segments: &[SealedFacts]) -> u64 {
+    segments.iter().map(|segment| segment.size_bytes).sum()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! The decisions as named facts, then what must hold for every log.
+
+use proptest::prelude::*;
+use wire::ids::Offset;
+
+use super::*;
+
+const NOW_MS: i64 = 1_000_000_000;
+const DAY_MS: i64 = 86_400_000;
+
+/// Ten segments of 100 bytes and 10 offsets; the i-th's newest record is `10 - i` days old.
+fn ten() -> Vec<SealedFacts> {
+    (0..10)
+        .map(|number| SealedFacts {
+            base_offset: Offset(number * 10),
+            next_offset: Offset(number * 10 + 10),
+            size_bytes: 100,
+            max_timestamp_ms: NOW_MS - (10 - number) * DAY_MS,
+            last_append_time_ms: NOW_MS - (10 - number) * DAY_MS,
+        })
+        .collect()
+}
+
+fn pass(sealed: &[SealedFacts], limits: Limits) -> Pass<'_> {
+    Pass {
+        sealed,
+        active_bytes: 50,
+        below: Offset(1_000),
+        policy: CleanupPolicy::Delete,
+        limits,
+        time: PassTime { now_ms: NOW_MS, since: None },
+    }
+}
+
+fn age(age_ms: i64) -> Limits {
+    Limits { age_ms: Some(age_ms), size_bytes: None }
+}
+
+fn size(size_bytes: u64) -> Limits {
+    Limits { age_ms: None, size_bytes: Some(size_bytes) }
+}
+
+fn new_start(pass: &Pass<'_>) -> i64 {
+    expired(pass, LargePass::Stop).unwrap().below.0
+}
+
+#[test]
+fn segments_go_when_their_newest_record_is_older_than_the_limit() {
+    assert_eq!(new_start(&pass(&ten(), age(7 * DAY_MS))), 30);
+    assert_eq!(new_start(&pass(&ten(), age(7 * DAY_MS - 1))), 40);
+}
+
+#[test]
+fn a_segment_goes_by_size_only_when_the_rest_still_reaches_the_limit() {
+    assert_eq!(new_start(&pass(&ten(), size(950))), 10);
+    assert_eq!(new_start(&pass(&ten(), size(951))), 0);
+    assert_eq!(new_start(&pass(&ten(), size(1_050))), 0);
+}
+
+#[test]
+fn no_limit_keeps_everything() {
+    assert_eq!(Limits::from_config(-1, -1), Limits::default());
+    assert_eq!(new_start(&pass(&ten(), Limits::default())), 0);
+}
+
+#[test]
+fn minus_two_makes_a_local_limit_follow_the_total() {
+    let total = Limits::from_config(5, 6);
+    assert_eq!(total.local_from_config(-2, -2), total);
+    assert_eq!(total.local_from_config(1, -1), Limits { age_ms: Some(1), size_bytes: None });
+}
+
+#[test]
+fn a_compacted_topic_keeps_everything() {
+    let sealed = ten();
+    let compacted = Pass { policy: CleanupPolicy::Compact, ..pass(&sealed, age(0)) };
+    assert_eq!(new_start(&compacted), 0);
+    assert_eq!(releasable(&compacted), 0);
+}
+
+#[test]
+fn nothing_beyond_the_callers_limit_goes() {
+    let sealed = ten();
+    assert_eq!(new_start(&Pass { below: Offset(29), ..pass(&sealed, age(7 * DAY_MS)) }), 20);
+}
+
+#[test]
+fn a_pass_that_would_take_more_than_its_share_takes_nothing() {
+    let sealed = ten();
+    let large = pass(&sealed, age(4 * DAY_MS));
+    let alarm = RetentionAlarm::LargePass { below: Offset(60), segments: 6, bytes: 600, total_bytes: 1_000 };
+    assert_eq!(expired(&large, LargePass::Stop), Err(alarm));
+    assert_eq!(expired(&large, LargePass::Allowed).unwrap().below, Offset(60));
+    assert_eq!(new_start(&pass(&sealed, age(5 * DAY_MS))), 50);
+}
+
+#[test]
+fn a_short_log_may_lose_its_few_segments() {
+    assert_eq!(new_start(&pass(&ten()[..2], age(0))), 20);
+}
+
+#[test]
+fn a_clock_that_stepped_stops_the_pass() {
+    let sealed = ten();
+    for (wall_ms, steady_ms, step_ms) in [(DAY_MS, 300_000, DAY_MS - 300_000), (-5_000, 300_000, -305_000)] {
+        let since = Some(PassInterval { wall_ms, steady_ms });
+        let stepped = Pass { time: PassTime { now_ms: NOW_MS, since }, ..pass(&sealed, age(8 * DAY_MS)) };
+        assert_eq!(expired(&stepped, LargePass::Stop), Err(RetentionAlarm::ClockStepped { step_ms }));
+        assert_eq!(expired(&stepped, LargePass::Allowed), Err(RetentionAlarm::ClockStepped { step_ms }));
+    }
+    let since = Some(PassInterval { wall_ms: 301_000, steady_ms: 300_000 });
+    assert_eq!(
+        new_start(&Pass { time: PassTime { now_ms: NOW_MS, since }, ..pass(&sealed, age(8 * DAY_MS)) }),
+        20
+    );
+}
+
+#[test]
+fn a_clock_that_stepped_does_not_stop_a_pass_by_size() {
+    let sealed = ten();
+    let since = Some(PassInterval { wall_ms: DAY_MS, steady_ms: 0 });
+    assert_eq!(new_start(&Pass { time: PassTime { now_ms: NOW_MS, since }, ..pass(&sealed, size(900)) }), 10);
+}
+
+#[test]
+fn a_record_from_the_future_holds_its_segment_and_is_named() {
+    let mut sealed = ten();
+    sealed[1].max_timestamp_ms = NOW_MS + 1;
+    let found = expired(&pass(&sealed, age(7 * DAY_MS)), LargePass::Stop).unwrap();
+    assert_eq!((found.below, found.held_by_future_time), (Offset(10), Some(Offset(10))));
+}
+
+#[test]
+fn a_segment_without_record_times_ages_by_its_last_append() {
+    let mut sealed = ten();
+    sealed[0].max_timestamp_ms = -1;
+    assert_eq!(new_start(&pass(&sealed, age(9 * DAY_MS))), 10);
+    sealed[0].last_append_time_ms = NOW_MS;
+    assert_eq!(new_start(&pass(&sealed, age(9 * DAY_MS))), 0);
+}
+
+#[test]
+fn a_release_is_not_guarded() {
+    assert_eq!(releasable(&pass(&ten(), age(0))), 10);
+    assert_eq!(releasable(&pass(&ten(), size(50))), 10);
+}
+
+fn logs() -> impl Strategy<Value = Vec<SealedFacts>> {
+    let segment = (1..5i64, 1..1_000u64, -1..60i64, 0..60i64);
+    prop::collection::vec(segment, 0..12).prop_map(|parts| {
+        let mut next = 0;
+        let place = |(records, size_bytes, record_days, append_days)| {
+            let base_offset = Offset(next);
+            next += records;
+            SealedFacts {
+                base_offset,
+                next_offset: Offset(next),
+                size_bytes,
+                max_timestamp_ms: if record_days < 0 { -1 } else { NOW_MS + DAY_MS - record_days * DAY_MS },
+                last_append_time_ms: NOW_MS - append_days * DAY_MS,
+            }
+        };
+        parts.into_iter().map(place).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_goes_is_a_prefix_within_every_guard(
+        sealed in logs(), age_days in prop::option::of(0..60i64), size_bytes in prop::option::of(0..6_000u64), below in 0..60i64,
+    ) {
+        let limits = Limits { age_ms: age_days.map(|days| days * DAY_MS), size_bytes };
+        let pass = Pass { below: Offset(below), ..pass(&sealed, limits) };
+        match expired(&pass, LargePass::Stop) {
+            Ok(found) => {
+                let gone = &sealed[..found.segments];
+                prop_assert!(gone.iter().all(|segment| segment.next_offset <= pass.below));
+                prop_assert_eq!(found.bytes, total(gone));
+                prop_assert!(found.segments <= UNGUARDED_SEGMENTS || found.bytes * 2 <= total(&sealed));
+                for (number, segment) in gone.iter().enumerate() {
+                    let old = limits.age_ms.is_some_and(|age_ms| NOW_MS - segment.age_time_ms() > age_ms);
+                    let left = total(&sealed[number + 1..]) + pass.active_bytes;
+                    prop_assert!(old || limits.size_bytes.is_some_and(|limit| left >= limit));
+                }
+            }
+            Err(RetentionAlarm::LargePass { segments, bytes, .. }) => {
+                prop_assert!(segments > UNGUARDED_SEGMENTS && bytes * 2 > total(&sealed));
+            }
+            Err(RetentionAlarm::ClockStepped { .. }) => prop_assert!(false, "no step was given"),
+        }
+    }
+}
