@@ -1,0 +1,7 @@
+//! Real clients, called as a user would call them.
+//!
+//! Owns: one driver per client. Does not own: what the tests expect of them.
+
+pub mod java;
+pub mod kcat;
+pub mod python;
