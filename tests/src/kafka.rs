@@ -115,7 +115,8 @@ impl Kafka {
         std::fs::write(
             self.folder.join("log4j2.properties"),
             "rootLogger.level=INFO\nrootLogger.appenderRef.out.ref=out\nappender.out.type=Console\nappender.out.name=out\n\
-             appender.out.layout.type=PatternLayout\nappender.out.layout.pattern=%d{ISO8601} %p %c{1} %m%n\n",
+             appender.out.layout.type=PatternLayout\nappender.out.layout.pattern=%d{ISO8601} %p %c{1} %m%n\n\
+             logger.config.name=org.apache.kafka.common.config\nlogger.config.level=WARN\n",
         )?;
         Ok(())
     }

@@ -180,20 +180,25 @@ def wait_all(futures):
     return {key: future.result() for key, future in futures.items()}
 
 
+# Each verb keeps its client in a name: one that is collected ends its requests.
 def create_topic(o):
-    wait_all(admin(o).create_topics([NewTopic(o.topic, o.partitions, 1, config=o.config)], operation_timeout=30))
+    client = admin(o)
+    wait_all(client.create_topics([NewTopic(o.topic, o.partitions, 1, config=o.config)], operation_timeout=30))
 
 
 def delete_topic(o):
-    wait_all(admin(o).delete_topics([o.topic], operation_timeout=30))
+    client = admin(o)
+    wait_all(client.delete_topics([o.topic], operation_timeout=30))
 
 
 def delete_records(o):
-    wait_all(admin(o).delete_records([ck.TopicPartition(o.topic, o.partition or 0, o.before)]))
+    client = admin(o)
+    wait_all(client.delete_records([ck.TopicPartition(o.topic, o.partition or 0, o.before)]))
 
 
 def topics(o):
-    for name, topic in admin(o).list_topics(timeout=30).topics.items():
+    client = admin(o)
+    for name, topic in client.list_topics(timeout=30).topics.items():
         contract.answer(topic=name, partitions=len(topic.partitions))
 
 
@@ -205,8 +210,9 @@ def offsets(o):
 
 
 def describe_group(o):
-    described = wait_all(admin(o).describe_consumer_groups([o.group]))[o.group]
-    listed = wait_all(admin(o).list_consumer_group_offsets([ck.ConsumerGroupTopicPartitions(o.group)]))[o.group]
+    client = admin(o)
+    described = wait_all(client.describe_consumer_groups([o.group]))[o.group]
+    listed = wait_all(client.list_consumer_group_offsets([ck.ConsumerGroupTopicPartitions(o.group)]))[o.group]
     contract.answer(
         state=described.state.name,
         members=len(described.members),
