@@ -5,13 +5,28 @@
 
 pub mod aborted;
 pub mod clock;
+pub mod directory;
 pub mod disk;
 pub mod encoding;
 pub mod epochs;
+pub mod error;
 pub mod index;
+pub mod journal;
 pub mod limits;
+pub mod listener;
+pub mod options;
+pub mod partition;
 pub mod producers;
 pub mod retention;
 pub mod roll;
 pub mod sidecar;
 pub mod sync_site;
+pub mod worker;
+
+pub use directory::{LogDirectory, Recovering, RecoveryReport, TopicDirectory};
+pub use journal::{CommitFuture, Room, RoomFuture, Ticket};
+pub use listener::CommitListener;
+pub use options::{FlushMode, LogOptions, PartitionConfig};
+pub use partition::{
+    Appended, HotPiece, HotRead, Isolation, Origin, Partition, PartitionId, ReadLimits, SealedSegment,
+};

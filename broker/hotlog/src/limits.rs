@@ -8,3 +8,5 @@ pub const JOURNAL_BYTES_DEFAULT: u64 = 64 << 20;
 pub const JOURNAL_BYTES_MIN: u64 = 256 << 10;
 /// One batch may take this share of the journal at most, so that a few requests always fit beside each other.
 pub const BATCH_SHARE_OF_JOURNAL: u64 = 8;
+/// The journal's oldest batch reaches a checkpoint after this time where nothing else is asked for.
+pub const CHECKPOINT_INTERVAL_MS_DEFAULT: i64 = 60_000;
