@@ -219,7 +219,7 @@ fn files_stay_short_enough_to_read() {
 fn local_data_is_released_only_by_the_manifest_committer() {
     // `hotlog` must let another crate make the proof, so the compiler cannot keep all but one from it.
     let makers = ["Committed::", "Committed {", "Committed("];
-    let (definition, committer) = ("broker/hotlog/src/", "tiering/src/committer");
+    let (definition, committer) = ("broker/hotlog/src/", "tiering/src/manifest");
     let (mut complaints, mut made) = (Vec::new(), false);
     for (path, text) in rust_files().into_iter().filter(|(path, _)| !is_test(path)) {
         for (index, line) in without_tests(&text).lines().enumerate() {
