@@ -21,8 +21,12 @@ const STOP_SECONDS: u64 = 60;
 pub struct Kafka {
     folder: PathBuf,
     address: SocketAddr,
+    java_options: Vec<String>,
     process: Option<Process>,
 }
+
+/// A small heap and a quick compiler, so that several nodes fit on a test machine.
+const TEST_JAVA_OPTIONS: [&str; 4] = ["-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
 impl Kafka {
     /// Formats `folder` and starts a node there; `settings` are added to, or replace, those of a single node.
@@ -30,9 +34,22 @@ impl Kafka {
     /// # Errors
     /// When it is not installed or does not come up in time, with the end of its log.
     pub fn start(folder: PathBuf, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_with(folder, settings, &TEST_JAVA_OPTIONS)
+    }
+
+    /// As [`Kafka::start`], with options for the Java machine; none of them gives Java's own defaults.
+    ///
+    /// # Errors
+    /// When it is not installed or does not come up in time, with the end of its log.
+    pub fn start_with(
+        folder: PathBuf,
+        settings: &[(&str, &str)],
+        java_options: &[&str],
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&folder)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free_port()));
-        let mut kafka = Self { folder, address, process: None };
+        let java_options = java_options.iter().map(|option| (*option).to_owned()).collect();
+        let mut kafka = Self { folder, address, java_options, process: None };
         kafka.write_settings(settings)?;
         kafka.format()?;
         kafka.launch()?;
@@ -128,14 +145,15 @@ impl Kafka {
     fn format(&self) -> anyhow::Result<()> {
         // Any 16 bytes do as a cluster id; the port makes two nodes of one test differ.
         let id = format!("longhaul-peer-{:08}", self.address.port());
-        let mut command = self.java(&["-Xmx256m"])?;
+        let mut command =
+            self.java(&["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"].map(str::to_owned))?;
         command.args(["kafka.tools.StorageTool", "format", "-t", &id, "-c"]).arg(self.settings_path());
         run("kafka format", command, &[], Deadline::seconds(START_SECONDS))?.success()?;
         Ok(())
     }
 
     fn launch(&mut self) -> anyhow::Result<()> {
-        let mut command = self.java(&["-Xmx512m", "-Xms256m"])?;
+        let mut command = self.java(&self.java_options)?;
         command.arg("kafka.Kafka").arg(self.settings_path());
         let process = Process::start("Apache Kafka", command, &self.folder.join("kafka.log"))?;
         let process = self.process.insert(process);
@@ -145,11 +163,11 @@ impl Kafka {
         })
     }
 
-    fn java(&self, heap: &[&str]) -> anyhow::Result<Command> {
+    fn java(&self, options: &[String]) -> anyhow::Result<Command> {
         let mut command = Command::new("java");
         command
-            .args(heap)
-            .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"])
+            .args(options)
+            .arg("-Djava.awt.headless=true")
             .arg(format!("-Dlog4j2.configurationFile={}", self.folder.join("log4j2.properties").display()))
             .arg("-cp")
             .arg(format!("{}/*", installed::kafka_libs()?.display()))
