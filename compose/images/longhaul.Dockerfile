@@ -1,0 +1,4 @@
+# The whole product is one static binary; the image holds nothing else.
+FROM scratch
+COPY longhaul /longhaul
+ENTRYPOINT ["/longhaul"]

@@ -1,0 +1,4 @@
+# MinIO as a static binary, built from its Go module.
+FROM scratch
+COPY minio /minio
+ENTRYPOINT ["/minio"]
