@@ -2,6 +2,7 @@
 //!
 //! Owns: one driver per client. Does not own: what the tests expect of them.
 
+pub mod exchange;
 pub mod java;
 pub mod kcat;
 pub mod python;

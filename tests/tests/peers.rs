@@ -2,9 +2,10 @@
 //!
 //! A fault of a peer's set-up shows here by its name, before it can look like a fault of ours elsewhere.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use tests::clients::java::{self, Tool};
-use tests::clients::kcat;
-use tests::clients::python::Python;
+use tests::clients::{exchange, kcat};
 use tests::flights;
 use tests::kafka::Kafka;
 use tests::minio::Minio;
@@ -16,36 +17,13 @@ fn apache_kafka_serves_every_client_and_survives_a_kill() {
     let mut kafka = Kafka::start(scratch.join("kafka"), &[]).unwrap();
     let bootstrap = kafka.bootstrap();
     let records = flights::records(500).unwrap();
-    for client in Python::ALL {
-        let topic = format!("{client:?}");
-        client.create_topic(&bootstrap, &topic, 3, &["retention.ms=-1"]).unwrap();
-        let acknowledged = client.produce(&bootstrap, &topic, &records, &["--codec", "lz4"]).unwrap();
-        for reader in Python::ALL {
-            let consumed = reader.consume_all(&bootstrap, &topic).unwrap();
-            assert_eq!(consumed.len(), records.len(), "{reader:?} reads what {client:?} wrote");
-            for place in &acknowledged {
-                let at_place = |c: &&_| same_place(c, place);
-                let found = consumed.iter().find(at_place).expect("the acknowledged place");
-                assert_eq!(found.value.as_ref(), Some(&records[place.sequence].value));
-                assert_eq!(found.timestamp_ms, records[place.sequence].timestamp_ms);
-            }
-        }
-        let seen = client.consume_as_group(&bootstrap, &topic, "readers", records.len()).unwrap();
-        assert_eq!(seen.len(), records.len());
-    }
+    exchange::between_all(&bootstrap, &records, "lz4").unwrap();
     kafka.kill9().unwrap();
     kafka.restart().unwrap();
     let listed = java::call(Tool::Topics, &["--bootstrap-server", &bootstrap, "--list"], &[]).unwrap();
-    assert!(listed.lines().any(|topic| topic == "Aiokafka"), "{listed}");
+    assert!(listed.lines().any(|topic| topic == "Aiokafka-lz4"), "{listed}");
     let metadata = kcat::call(&bootstrap, &["-L"], &[]).unwrap();
-    assert!(metadata.contains("topic \"Confluent\" with 3 partitions"), "{metadata}");
-}
-
-fn same_place(
-    consumed: &tests::clients::python::Consumed,
-    acknowledged: &tests::clients::python::Acknowledged,
-) -> bool {
-    (consumed.partition, consumed.offset) == (acknowledged.partition, acknowledged.offset)
+    assert!(metadata.contains("topic \"Confluent-lz4\" with 3 partitions"), "{metadata}");
 }
 
 #[test]
