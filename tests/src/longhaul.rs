@@ -208,7 +208,18 @@ impl Verb {
 /// # Errors
 /// When the binary is not built or the verb takes too long; a failed verb is an `Output`, not an error.
 pub fn verb(arguments: &[impl AsRef<std::ffi::OsStr>]) -> anyhow::Result<Output> {
+    verb_with(arguments, &[])
+}
+
+/// Runs `longhaul ARGUMENTS...` to its end with more environment variables, such as those of `Minio::environment`.
+///
+/// # Errors
+/// As [`verb`].
+pub fn verb_with(
+    arguments: &[impl AsRef<std::ffi::OsStr>],
+    environment: &[(&'static str, String)],
+) -> anyhow::Result<Output> {
     let mut command = Command::new(installed::longhaul()?);
-    command.args(arguments);
+    command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
     run("longhaul", command, &[], Deadline::seconds(VERB_SECONDS))
 }

@@ -168,7 +168,8 @@ def group(o):
             show(checked(message))
             seen += 1
         if seen:
-            # What the member was given, never what the client fetched ahead.
+            # What the member was given, never what the client fetched ahead; a kill -9 finds it said before it is committed.
+            sys.stdout.flush()
             reader.commit(asynchronous=False)
     reader.close()
 

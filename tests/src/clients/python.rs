@@ -177,7 +177,11 @@ pub fn acknowledged(line: &Value) -> anyhow::Result<Acknowledged> {
     })
 }
 
-fn consumed(line: &Value) -> anyhow::Result<Consumed> {
+/// Reads a line of `consume` or `group`.
+///
+/// # Errors
+/// When it is not one.
+pub fn consumed(line: &Value) -> anyhow::Result<Consumed> {
     let text = |name: &str| line.get(name).and_then(Value::as_str).map(str::to_owned);
     Ok(Consumed {
         partition: i32::try_from(integer(line, "partition")?)?,
