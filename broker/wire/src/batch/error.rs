@@ -69,6 +69,9 @@ pub enum BatchError {
         /// CRC-32C of the bytes.
         computed: u32,
     },
+    /// A message of an older format is unsound.
+    #[error(transparent)]
+    Legacy(#[from] super::legacy::LegacyError),
 }
 
 /// A [`BatchError`] and where in a run of batches it is.

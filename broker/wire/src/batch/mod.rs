@@ -16,19 +16,35 @@
 //!
 //! Attributes: bits 0-2 codec, 3 timestamp type, 4 transactional, 5 control, 6 delete horizon (KIP-534).
 
+mod builder;
+mod check;
 mod checksum;
+mod control;
+mod entry;
 mod error;
 mod header;
+mod legacy;
 mod patch;
+mod records;
+mod varint;
 mod view;
 
 #[cfg(test)]
 mod tests;
 
+pub use builder::{BatchBuilder, BatchOptions, NewRecord};
+pub use check::{
+    AppendFault, CheckRecordsError, CheckedRecords, RECORD_ERRORS_MAX, RecordRejection, RecordRules,
+    RejectedRecord, check_records,
+};
 pub use checksum::{combine_crc32c, crc32c};
+pub use control::{ControlError, ControlRecord, EndMarker, EndMarkerPlace, TransactionEnd};
+pub use entry::{Entries, Entry};
 pub use error::{BatchError, MalformedAt};
 pub use header::{
     Attributes, BatchHeader, HEADER_BYTES, MAGIC, PREFIX_BYTES, SEQUENCE_NONE, TimestampType, sequence_after,
 };
+pub use legacy::{LegacyError, LegacyMessage};
 pub use patch::{HeaderPatch, ProducerFields, patch_placement};
+pub use records::{Header, Headers, Record, RecordFault, Records, RecordsError};
 pub use view::{BatchView, Batches};

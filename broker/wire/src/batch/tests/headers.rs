@@ -1,8 +1,8 @@
-//! Headers, patches and views, against models and full recomputation.
+//! Headers, patches and views, against full recomputation.
 
 use proptest::prelude::*;
 
-use super::*;
+use crate::batch::*;
 use crate::compress::Codec;
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
