@@ -154,7 +154,9 @@ mod tests {
     fn a_read_is_told_of_the_transactions_it_touches() {
         let list = list(&[aborted(1, 0, 10, 5), aborted(2, 5, 12, 13), aborted(3, 20, 25, 26)]);
         assert_eq!(read(&list, 0, 6), (vec![1, 2], true));
+        assert_eq!(read(&list, 10, 11), (vec![1, 2], true));
         assert_eq!(read(&list, 11, 20), (vec![2], true));
+        assert_eq!(read(&list, 11, 13), (vec![2], true));
         assert_eq!(read(&list, 13, 20), (vec![], true));
         assert_eq!(read(&list, 24, 40), (vec![3], false));
         assert_eq!(read(&list, 30, 40), (vec![], false));

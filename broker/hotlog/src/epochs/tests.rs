@@ -55,6 +55,13 @@ fn a_contradicting_assignment_wins_over_what_a_longer_log_left() {
 }
 
 #[test]
+fn an_epoch_whose_records_are_all_cut_away_is_not_listed() {
+    let mut cut = history(THREE);
+    cut.truncate_from_end(Offset(10));
+    assert_eq!(cut, history(&[(2, 0)]));
+}
+
+#[test]
 fn the_oldest_epoch_goes_when_the_history_is_full() {
     let mut full = EpochHistory::default();
     for epoch in 0..=MAX_EPOCHS as i32 {

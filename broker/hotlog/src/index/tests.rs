@@ -97,6 +97,13 @@ proptest! {
 }
 
 #[test]
+fn an_indexed_batch_is_found_at_its_own_position() {
+    let at = |offset| IndexedBatch { base_offset: Offset(offset), size_bytes: 5_000, max_timestamp_ms: 0 };
+    let index = index_of(&[at(1_000), at(1_001), at(1_002)]);
+    assert_eq!(index.position_of_offset(Offset(1_001)), 5_000);
+}
+
+#[test]
 fn the_maximum_names_the_first_batch_that_reached_it() {
     let at = |offset, max_timestamp_ms| IndexedBatch {
         base_offset: Offset(offset),

@@ -182,8 +182,6 @@ impl ProducerStates {
         self.unlink(index);
         let producer_id = self.slots[index as usize].producer_id;
         self.by_id.remove(&producer_id);
-        // An id no client can send, so that a vacant slot is never taken for its last tenant.
-        self.slots[index as usize].producer_id = ProducerId(-1);
         self.vacant.push(index);
     }
 
