@@ -119,8 +119,8 @@ pub struct Pass<'a> {
 /// What a pass may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expired {
-    /// Everything below is to go: the log's new start. The log's old start when nothing goes.
-    pub below: Offset,
+    /// Everything below is to go: the log's new start. `None` when nothing goes.
+    pub below: Option<Offset>,
     /// How many segments that are.
     pub segments: usize,
     /// How many bytes.
@@ -173,7 +173,7 @@ pub enum LargePass {
 /// # Errors
 /// An alarm, when there was something to take and a guard forbids it.
 pub fn expired(pass: &Pass<'_>, large: LargePass) -> Result<Expired, RetentionAlarm> {
-    let mut taken = match pass.policy {
+    let taken = match pass.policy {
         CleanupPolicy::Compact => 0,
         CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete => beyond_limits(pass),
     };
@@ -184,15 +184,15 @@ pub fn expired(pass: &Pass<'_>, large: LargePass) -> Result<Expired, RetentionAl
     {
         return Err(RetentionAlarm::ClockStepped { step_ms });
     }
-    taken = taken.min(pass.sealed.len());
     let bytes = total(&pass.sealed[..taken]);
     let total_bytes = total(pass.sealed);
-    let below = match taken.checked_sub(1) {
-        Some(last) => pass.sealed[last].next_offset,
-        None => pass.sealed.first().map_or(pass.below, |first| first.base_offset),
-    };
+    let below = taken.checked_sub(1).map(|last| pass.sealed[last].next_offset);
     let share_is_large = u128::from(bytes) * 100 > u128::from(total_bytes) * u128::from(MAX_PASS_PERCENT);
-    if large == LargePass::Stop && taken > UNGUARDED_SEGMENTS && share_is_large {
+    if let Some(below) = below
+        && large == LargePass::Stop
+        && taken > UNGUARDED_SEGMENTS
+        && share_is_large
+    {
         return Err(RetentionAlarm::LargePass { below, segments: taken, bytes, total_bytes });
     }
     Ok(Expired { below, segments: taken, bytes, held_by_future_time: held_by_future_time(pass, taken) })

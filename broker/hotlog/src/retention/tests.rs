@@ -40,8 +40,9 @@ fn size(size_bytes: u64) -> Limits {
     Limits { age_ms: None, size_bytes: Some(size_bytes) }
 }
 
+/// 0 when nothing goes.
 fn new_start(pass: &Pass<'_>) -> i64 {
-    expired(pass, LargePass::Stop).unwrap().below.0
+    expired(pass, LargePass::Stop).unwrap().below.map_or(0, |below| below.0)
 }
 
 #[test]
@@ -61,6 +62,12 @@ fn a_segment_goes_by_size_only_when_the_rest_still_reaches_the_limit() {
 fn no_limit_keeps_everything() {
     assert_eq!(Limits::from_config(-1, -1), Limits::default());
     assert_eq!(new_start(&pass(&ten(), Limits::default())), 0);
+}
+
+#[test]
+fn a_log_without_sealed_segments_keeps_its_active_one() {
+    let found = expired(&pass(&[], age(0)), LargePass::Stop).unwrap();
+    assert_eq!(found, Expired { below: None, segments: 0, bytes: 0, held_by_future_time: None });
 }
 
 #[test]
@@ -90,7 +97,7 @@ fn a_pass_that_would_take_more_than_its_share_takes_nothing() {
     let large = pass(&sealed, age(4 * DAY_MS));
     let alarm = RetentionAlarm::LargePass { below: Offset(60), segments: 6, bytes: 600, total_bytes: 1_000 };
     assert_eq!(expired(&large, LargePass::Stop), Err(alarm));
-    assert_eq!(expired(&large, LargePass::Allowed).unwrap().below, Offset(60));
+    assert_eq!(expired(&large, LargePass::Allowed).unwrap().below, Some(Offset(60)));
     assert_eq!(new_start(&pass(&sealed, age(5 * DAY_MS))), 50);
 }
 
@@ -127,7 +134,7 @@ fn a_record_from_the_future_holds_its_segment_and_is_named() {
     let mut sealed = ten();
     sealed[1].max_timestamp_ms = NOW_MS + 1;
     let found = expired(&pass(&sealed, age(7 * DAY_MS)), LargePass::Stop).unwrap();
-    assert_eq!((found.below, found.held_by_future_time), (Offset(10), Some(Offset(10))));
+    assert_eq!((found.below, found.held_by_future_time), (Some(Offset(10)), Some(Offset(10))));
 }
 
 #[test]
