@@ -95,6 +95,20 @@ macro_rules! apis {
                 Ok(request)
             }
 
+            #[cfg(test)]
+            pub(crate) fn sample(key: ApiKey, version: i16, source: &mut crate::tests::sample::Source) -> Request {
+                match key {
+                    $( ApiKey::$name => Request::$name(crate::tests::sample::message(source, version)), )+
+                }
+            }
+
+            #[cfg(test)]
+            pub(crate) fn default_of(key: ApiKey) -> Request {
+                match key {
+                    $( ApiKey::$name => Request::$name(Default::default()), )+
+                }
+            }
+
             /// Appends the request's body.
             pub fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
                 match self {
@@ -127,6 +141,20 @@ macro_rules! apis {
                 };
                 reader.finish()?;
                 Ok(response)
+            }
+
+            #[cfg(test)]
+            pub(crate) fn sample(key: ApiKey, version: i16, source: &mut crate::tests::sample::Source) -> Response {
+                match key {
+                    $( ApiKey::$name => Response::$name(crate::tests::sample::message(source, version)), )+
+                }
+            }
+
+            #[cfg(test)]
+            pub(crate) fn default_of(key: ApiKey) -> Response {
+                match key {
+                    $( ApiKey::$name => Response::$name(Default::default()), )+
+                }
             }
 
             /// Appends the response's body.

@@ -29,6 +29,9 @@ pub mod limits {
     /// What any message may allocate, however short its frame.
     pub const ALLOWANCE_BYTES: usize = 64 * 1024;
 
+    /// The part of [`ALLOWANCE_BYTES`] that goes into sharing the frame itself.
+    pub(crate) const SHARING_BYTES: usize = 256;
+
     /// Longest string of the encodings with a 16-bit length.
     pub const SHORT_STRING_BYTES: usize = i16::MAX as usize;
 }

@@ -24,3 +24,6 @@ pub use codec::{DecodeError, EncodeError, Encoded, FileRange, Piece, Reader, Rec
 pub use error_code::ErrorCode;
 pub use ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId};
 pub use message::Message;
+
+#[cfg(test)]
+mod tests;

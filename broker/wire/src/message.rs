@@ -41,7 +41,7 @@ pub trait Message: Wire + Default {
     }
 }
 
-fn shape<M: Message>(version: i16) -> Shape {
+pub(crate) fn shape<M: Message>(version: i16) -> Shape {
     Shape { version, flexible: version >= M::FLEXIBLE_SINCE, nullable: false }
 }
 
@@ -210,6 +210,24 @@ macro_rules! messages {
                     }
                 } )*
                 total
+            }
+        }
+
+        #[cfg(test)]
+        impl $crate::tests::sample::Sample for $name {
+            const MANY: usize = 3;
+
+            fn sample(source: &mut $crate::tests::sample::Source, shape: $crate::codec::Shape) -> $name {
+                $name {
+                    $( $field: {
+                        const FIELD: $crate::message::Field = messages!(@field $($($spec)*)?);
+                        if FIELD.present(shape.version) {
+                            <$kind as $crate::tests::sample::Sample>::sample(source, FIELD.shape(shape))
+                        } else {
+                            messages!(@default $($default)?)
+                        }
+                    }, )*
+                }
             }
         }
     )+ };

@@ -39,7 +39,7 @@ impl Reader {
 
     fn with_factor(frame: Bytes, factor: usize) -> Reader {
         assert!(u32::try_from(frame.len()).is_ok(), "a frame's length fits its 32-bit prefix");
-        let budget = frame.len() * factor + limits::ALLOWANCE_BYTES;
+        let budget = frame.len() * factor + limits::ALLOWANCE_BYTES - limits::SHARING_BYTES;
         Reader { position: 0, end: frame.len(), frame, budget, owner: None }
     }
 
