@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use wire::ids::{LeaderEpoch, Offset};
 
@@ -21,8 +22,6 @@ pub struct LocalSegment {
     pub leader_epoch: LeaderEpoch,
     /// Size of its batches in bytes.
     pub size_bytes: u64,
-    /// When its first batch was appended, milliseconds since the epoch.
-    pub first_append_ms: i64,
     /// Its bytes.
     pub content: Arc<dyn SegmentContent>,
 }
@@ -32,30 +31,22 @@ pub trait SegmentContent: Send + Sync + fmt::Debug {
     /// Fills `buffer` from `position`; fewer bytes than wanted is an error.
     fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> std::io::Result<()>;
     /// The sealed sidecar, verbatim.
-    fn sidecar(&self) -> std::io::Result<Vec<u8>>;
-}
-
-/// What is not in the store yet, seen from one offset on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Unprotected {
-    /// Bytes of batches at or above that offset, the active segment included.
-    pub bytes: u64,
-    /// When the oldest of them was appended; `None` when there are none.
-    pub oldest_append_ms: Option<i64>,
+    fn sidecar(&self) -> std::io::Result<Bytes>;
 }
 
 /// One partition of the hot log.
 pub trait LocalLog: Send + Sync + fmt::Debug {
-    /// Sealed segments that are durable (below the hot log's cut), oldest first.
-    fn sealed_segments(&self) -> Vec<LocalSegment>;
+    /// Sealed segments that are durable (below the hot log's cut), oldest first, from the one that holds `from` on.
+    /// Blocks on the disk.
+    fn sealed_segments(&self, from: Offset) -> std::io::Result<Vec<LocalSegment>>;
     /// Nothing at or above this offset is archived.
     fn last_stable_offset(&self) -> Offset;
     /// The first offset that readers may ask for.
     fn log_start(&self) -> Offset;
+    /// One past the last offset.
+    fn log_end(&self) -> Offset;
     /// Bytes held on local disk.
     fn local_bytes(&self) -> u64;
-    /// What a loss of the disk would lose, when the store holds everything below `from`.
-    fn unprotected_from(&self, from: Offset) -> Unprotected;
     /// Tells the log that a segment is in the store for good; its local copy may go when local retention says so.
     fn release(&self, committed: Committed);
     /// Moves the log start up, durably, before the future resolves.

@@ -6,21 +6,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hotlog::PartitionId;
+use tokio::runtime::Runtime;
 use wire::ids::{Offset, ProducerId, TopicId};
 
 use crate::cluster_record::{ClusterIdentity, GroupSnapshot, TopicRecord};
+use crate::engine::{Counters, Engine, TierMetrics, TierStatus};
 use crate::local::LocalLog;
+use crate::manifest::Committed;
 use crate::object::{BlockCodec, EpochStart};
-use crate::store::StoreUrl;
-
-/// A partition of a topic.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct PartitionId {
-    /// The topic.
-    pub topic_id: TopicId,
-    /// The partition's number.
-    pub partition: i32,
-}
+use crate::seams::Seams;
+use crate::store::{StoreUrl, open_store};
 
 /// How a tier is opened.
 #[derive(Clone, Debug)]
@@ -103,6 +99,20 @@ pub enum OpenTierError {
         /// What happened.
         detail: String,
     },
+}
+
+impl TierOptions {
+    /// The defaults for a store and a data folder.
+    pub fn new(store: StoreUrl, identity: ClusterIdentity) -> Self {
+        TierOptions {
+            store,
+            identity,
+            codec: BlockCodec::default(),
+            read_budget_bytes: crate::limits::READ_BUDGET_BYTES,
+            upload_bytes_per_second: None,
+            worker_threads: 2,
+        }
+    }
 }
 
 /// What total retention may delete, by Kafka's names and meanings.
@@ -202,7 +212,40 @@ pub enum ReadError {
 /// Everything the store does for a broker. Cheap to clone; the last clone's drop stops the work.
 #[derive(Clone, Debug)]
 pub struct Tier {
-    options: Arc<TierOptions>,
+    engine: Arc<Engine>,
+    /// Dropped last, without waiting: a runtime must not be waited for inside another.
+    runtime: Arc<OwnRuntime>,
+}
+
+#[derive(Debug)]
+struct OwnRuntime(Option<Runtime>);
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl OwnRuntime {
+    fn start(threads: usize) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name("tiering")
+            .enable_all()
+            .build()?;
+        Ok(OwnRuntime(Some(runtime)))
+    }
+
+    /// Runs work on this runtime, whichever one waits for it.
+    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let runtime = self.0.as_ref().expect("the runtime lives until its handle is dropped");
+        match runtime.spawn(work).await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
 }
 
 impl Tier {
@@ -214,33 +257,58 @@ impl Tier {
     /// # Errors
     /// The store must not be used by this broker, or (new folders only) does not answer.
     pub async fn open(options: TierOptions) -> Result<Tier, OpenTierError> {
-        Ok(Tier { options: Arc::new(options) })
+        let unusable = |detail: String| OpenTierError::Unusable { url: options.store.to_string(), detail };
+        let store = open_store(&options.store).map_err(|error| unusable(error.to_string()))?;
+        let runtime =
+            OwnRuntime::start(options.worker_threads).map_err(|error| unusable(error.to_string()))?;
+        let engine = runtime.run(Engine::start(options, store, Seams::system())).await?;
+        Ok(Tier { engine, runtime: Arc::new(runtime) })
     }
 
     /// Takes a partition into care: its sealed segments are archived, its tiered data can be read.
-    pub fn attach(&self, _partition: PartitionId, _policy: PartitionPolicy, _log: Arc<dyn LocalLog>) {}
+    pub fn attach(&self, partition: PartitionId, policy: PartitionPolicy, log: Arc<dyn LocalLog>) {
+        self.engine.attach(partition, policy, log);
+    }
 
     /// Changes what may be archived and deleted. Being asked for, the next retention pass may delete any share.
-    pub fn set_policy(&self, _partition: PartitionId, _policy: PartitionPolicy) {}
+    pub fn set_policy(&self, partition: PartitionId, policy: PartitionPolicy) {
+        if let Some(tiered) = self.engine.partition(partition) {
+            tiered.set_policy(policy);
+        }
+    }
 
     /// Lets go of a partition that this broker no longer has; its objects stay.
-    pub fn detach(&self, _partition: PartitionId) {}
+    pub fn detach(&self, partition: PartitionId) {
+        self.engine.detach(partition);
+    }
 
     /// Says that a segment was sealed, so that the archiver does not wait for its tick.
-    pub fn segment_sealed(&self, _partition: PartitionId) {}
+    pub fn segment_sealed(&self, partition: PartitionId) {
+        if let Some(tiered) = self.engine.partition(partition) {
+            tiered.wake.notify_one();
+        }
+    }
 
     /// What the store holds of a partition; `None` when that is nothing, or not known yet.
-    pub fn range(&self, _partition: PartitionId) -> Option<RemoteRange> {
-        None
+    pub fn range(&self, partition: PartitionId) -> Option<RemoteRange> {
+        let manifest = self.engine.partition(partition)?.source.view.get()?;
+        let start = manifest.first_readable()?;
+        Some(RemoteRange { start, end: manifest.end_offset() })
+    }
+
+    /// Proof of what the store holds for good: local copies below may go, as local limits ask for it.
+    pub fn committed(&self, partition: PartitionId) -> Option<Committed> {
+        self.engine.partition(partition)?.committed()
     }
 
     /// The leader epochs of the tiered part, oldest first.
-    pub fn epochs(&self, _partition: PartitionId) -> Vec<EpochStart> {
-        Vec::new()
+    pub fn epochs(&self, partition: PartitionId) -> Vec<EpochStart> {
+        let manifest = self.engine.partition(partition).and_then(|tiered| tiered.source.view.get());
+        manifest.map(|manifest| manifest.epochs.clone()).unwrap_or_default()
     }
 
-    /// Reads whole batches from `from` on: at least one, more up to `max_bytes`. The next call at
-    /// [`ColdRead::next_offset`] finds what was read ahead meanwhile.
+    /// Reads whole batches from `from` on: at least one, more up to `max_bytes`. Waits for the first ones only. The next
+    /// call at [`ColdRead::next_offset`] finds what was read ahead meanwhile. Safe to cancel.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -250,12 +318,20 @@ impl Tier {
         from: Offset,
         max_bytes: usize,
     ) -> Result<ColdRead, ReadError> {
-        let _ = (from, max_bytes, &self.options);
-        Err(ReadError::NotReady {
-            topic_id: partition.topic_id,
-            partition: partition.partition,
-            detail: "not attached".into(),
-        })
+        let counters = &self.engine.metrics;
+        Counters::add(&counters.fetch_requests, 1);
+        let read = match self.engine.partition(partition) {
+            Some(tiered) => self.engine.replay.fetch(&tiered.source, from, max_bytes).await,
+            None => Err(not_attached(partition)),
+        };
+        match &read {
+            Ok(read) => {
+                let bytes = read.batches.iter().map(|bytes| bytes.len() as u64).sum();
+                Counters::add(&counters.fetch_bytes, bytes);
+            }
+            Err(_) => Counters::add(&counters.fetch_errors, 1),
+        }
+        read
     }
 
     /// The first tiered record whose time is at or after `timestamp_ms`; `None` when there is none.
@@ -267,20 +343,61 @@ impl Tier {
         partition: PartitionId,
         timestamp_ms: i64,
     ) -> Result<Option<TimestampOffset>, ReadError> {
-        let _ = (partition, timestamp_ms);
-        Ok(None)
+        let Some(tiered) = self.engine.partition(partition) else { return Err(not_attached(partition)) };
+        let engine = self.engine.clone();
+        self.runtime
+            .run(async move { engine.replay.offset_for_time(&tiered.source, timestamp_ms).await })
+            .await
     }
 
-    /// Hands over all topics as they are now (deleted ones with their time); committed to the bucket in the background.
-    /// A partition's segments are archived only once its topic is there.
-    pub fn record_topics(&self, _topics: Vec<TopicRecord>) {}
+    /// Hands over topics as they are now (deleted ones with their time); committed to the bucket in the background.
+    /// A partition's segments are archived only once its topic is there. A topic that is left out stays as it was.
+    pub fn record_topics(&self, topics: Vec<TopicRecord>) {
+        self.engine.desire(|desired| {
+            desired.topics.extend(topics.into_iter().map(|topic| (topic.topic_id, topic)));
+        });
+    }
 
     /// Hands over the next producer id that was never handed out.
-    pub fn record_producer_ids(&self, _next: ProducerId) {}
+    pub fn record_producer_ids(&self, next: ProducerId) {
+        self.engine.desire(|desired| desired.next_producer_id = Some(next.0));
+    }
 
     /// Hands over the groups' committed offsets, now and then.
-    pub fn record_group_offsets(&self, _snapshot: GroupSnapshot) {}
+    pub fn record_group_offsets(&self, snapshot: GroupSnapshot) {
+        self.engine.desire(|desired| desired.groups = Some(snapshot));
+    }
 
-    /// Stops archiving and reading, and waits for what is under way (for a bounded time).
-    pub async fn close(self) {}
+    /// How everything stands.
+    pub fn status(&self) -> TierStatus {
+        self.engine.status()
+    }
+
+    /// Counters since the start.
+    pub fn metrics(&self) -> TierMetrics {
+        self.engine.metrics.read()
+    }
+
+    /// Stops archiving and reading, and waits for the tasks to end. What was under way is found again at the next start.
+    pub async fn close(self) {
+        let engine = self.engine.clone();
+        self.runtime.run(async move { engine.close().await }).await;
+    }
+}
+
+impl Drop for Tier {
+    fn drop(&mut self) {
+        // The tasks hold the engine too, so it cannot notice by itself that nobody uses it.
+        if Arc::strong_count(&self.runtime) == 1 {
+            self.engine.stop.cancel();
+        }
+    }
+}
+
+fn not_attached(partition: PartitionId) -> ReadError {
+    ReadError::NotReady {
+        topic_id: partition.topic_id,
+        partition: partition.partition,
+        detail: "the partition is not in the tier's care".into(),
+    }
 }

@@ -1,7 +1,53 @@
-//! Manifests: what is in the bucket, and since when.
+//! Manifests: what is in the bucket, and since when (`FORMAT-MANIFEST.md`).
+//!
+//! A manifest is a sequence of immutable records, each created only where its sequence is free. That create is the one
+//! moment that counts: an object that no record names is invisible, however complete it is.
+//!
+//! Owns: records and their bytes, the register that appends them, the states they add up to, the named invariants.
+//! Does not own: uploads, reads, when to delete. Edits and checks are pure; only `register` and `sequence` do I/O.
 
-/// Proof that a segment is in the store for good.
-#[derive(Debug)]
+mod cluster;
+mod invariants;
+mod partition;
+mod partition_bytes;
+mod record;
+mod register;
+mod sequence;
+mod spill;
+
+use hotlog::PartitionId;
+use wire::ids::Offset;
+
+pub use cluster::{ClusterEdit, ClusterManifest};
+pub use invariants::Violation;
+pub use partition::{
+    DeadObject, Gap, GapReason, LiveTotals, PartitionEdit, PartitionManifest, SegmentRow, SpillFile,
+};
+pub use register::ManifestError;
+pub(crate) use register::{CommitError, Register};
+pub(crate) use spill::{SpillCache, load_spilled, write_spilled};
+
+/// Proof that every offset of a partition below an end is in the store for good, or declared missing there.
+///
+/// Only the committer makes one, after the manifest's record is durable: so nothing local can be given up before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Committed {
-    _private: (),
+    partition: PartitionId,
+    end: Offset,
+}
+
+impl Committed {
+    pub(crate) fn new(partition: PartitionId, end: Offset) -> Self {
+        Committed { partition, end }
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// One past the last protected offset.
+    pub fn end(&self) -> Offset {
+        self.end
+    }
 }

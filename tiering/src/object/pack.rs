@@ -4,6 +4,7 @@
 //! that damage on local disk never becomes the only copy. Does not own: reading the segment, sending the blocks.
 
 use bytes::{Bytes, BytesMut};
+use hotlog::sidecar::Sidecar;
 use wire::batch::{BatchHeader, BatchView, HEADER_BYTES};
 use wire::ids::{LeaderEpoch, Offset};
 
@@ -50,6 +51,14 @@ pub enum PackError {
         /// One past the last offset by the hot log.
         expected: i64,
     },
+    /// The sidecar cannot be read.
+    #[error("sidecar of local segment {base_offset} is damaged: {detail}")]
+    DamagedSidecar {
+        /// The segment.
+        base_offset: i64,
+        /// What is wrong.
+        detail: String,
+    },
     /// The sidecar is larger than a footer can hold.
     #[error(
         "sidecar of local segment {base_offset} has {bytes} bytes, more than the {limit} that can be tiered"
@@ -82,6 +91,8 @@ pub struct Packed {
     pub object_bytes: u64,
     /// Size of its footer, without the trailer.
     pub footer_bytes: u32,
+    /// How many aborted transactions the sidecar lists.
+    pub aborted: u32,
     /// The epochs that begin in the segment, rising (the first entry may continue an older one).
     pub epochs: Vec<EpochStart>,
 }
@@ -250,6 +261,11 @@ impl Packer {
             let (bytes, limit) = (sidecar.len(), SIDECAR_LIMIT_BYTES);
             return Err(PackError::Sidecar { base_offset: self.base_offset.0, bytes, limit });
         }
+        let aborted = Sidecar::decode(&sidecar).map(|sidecar| sidecar.aborted.entries().len() as u32);
+        let aborted = aborted.map_err(|error| PackError::DamagedSidecar {
+            base_offset: self.base_offset.0,
+            detail: error.to_string(),
+        })?;
         let identity = ObjectIdentity {
             log: self.log,
             base_offset: self.base_offset,
@@ -266,6 +282,7 @@ impl Packer {
             identity: footer.identity,
             object_bytes: self.stored_bytes + tail.len() as u64,
             footer_bytes: (tail.len() - footer::TRAILER_BYTES) as u32,
+            aborted,
             epochs: self.epochs,
         };
         Ok((last.into_iter().chain([tail]).collect(), packed))

@@ -7,6 +7,10 @@
 //! random attempt, so nobody else can want it).
 
 mod cloud;
+mod faulty;
+#[cfg(test)]
+pub(crate) mod memory;
+mod probe;
 mod settle;
 mod url;
 
@@ -18,6 +22,8 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 pub use cloud::{OpenStoreError, open_store};
+pub use faulty::{Fault, FaultyStore, Operation};
+pub use probe::{ProbeError, probe_conditional_put};
 pub use settle::{Settled, create_settled};
 pub use url::{ParseStoreUrlError, Secret, StoreLocation, StoreUrl};
 

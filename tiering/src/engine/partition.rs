@@ -1,0 +1,446 @@
+//! One partition in care: a task that archives, follows the log start, retires and deletes, one step after another.
+//!
+//! Owns: the order of those steps and their retries. Does not own: the steps' rules (`archiver`, `retention`).
+//! Nothing here can stop the local log: every failure waits and is shown.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hotlog::PartitionId;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use wire::ids::Offset;
+
+use super::status::{Counters, PartitionStatus};
+use super::{Engine, TierState};
+use crate::archiver::{
+    Blocked, Committer, LagClock, ManifestView, Step, UploadError, View, dead_key, next_step,
+};
+use crate::limits::{ARCHIVER_TICK, DELETE_GRACE, DELETES_PER_PASS, RETENTION_TICK};
+use crate::local::{LocalLog, LocalSegment};
+use crate::manifest::{CommitError, Committed, ManifestError, PartitionEdit, SegmentRow, load_spilled};
+use crate::object::LogIdentity;
+use crate::replay::Source;
+use crate::retention::{self, RetentionAlarm};
+use crate::seams::Backoff;
+use crate::tier::PartitionPolicy;
+
+/// One partition in care.
+#[derive(Debug)]
+pub(crate) struct Tiered {
+    id: PartitionId,
+    local: Arc<dyn LocalLog>,
+    pub(crate) source: Arc<Source>,
+    pub(crate) wake: Notify,
+    pub(crate) stop: CancellationToken,
+    policy: Mutex<(PartitionPolicy, bool)>,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    lag: LagClock,
+    copy_lag_segments: u64,
+    copy_lag_bytes: u64,
+    trouble: Option<String>,
+    committed: Option<Committed>,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
+    #[error(transparent)]
+    Alarm(#[from] RetentionAlarm),
+    #[error("the local log does not answer: {0}")]
+    Local(String),
+}
+
+impl Tiered {
+    pub(super) fn new(
+        id: PartitionId,
+        log: LogIdentity,
+        policy: PartitionPolicy,
+        local: Arc<dyn LocalLog>,
+    ) -> Self {
+        Tiered {
+            id,
+            local,
+            source: Arc::new(Source::new(id, log, Arc::new(ManifestView::default()))),
+            wake: Notify::new(),
+            stop: CancellationToken::new(),
+            policy: Mutex::new((policy, false)),
+            shown: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn set_policy(&self, policy: PartitionPolicy) {
+        let mut current = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = (policy, true);
+        drop(current);
+        self.wake.notify_one();
+    }
+
+    /// Proof of what the store holds for good.
+    pub(crate) fn committed(&self) -> Option<Committed> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).committed
+    }
+
+    pub(super) fn status(&self, now_ms: i64) -> PartitionStatus {
+        let mut status = PartitionStatus::new(self.id);
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        status.copy_lag_segments = shown.copy_lag_segments;
+        status.copy_lag_bytes = shown.copy_lag_bytes;
+        status.oldest_unprotected_age_ms = shown.lag.oldest_unprotected_age_ms(now_ms);
+        status.trouble.clone_from(&shown.trouble);
+        drop(shown);
+        let Some(manifest) = self.source.view.get() else { return status };
+        let totals = manifest.live_totals();
+        status.start_offset = manifest.start_offset.0;
+        status.end_offset = manifest.end_offset().0;
+        status.segments = totals.segments;
+        status.object_bytes = totals.object_bytes;
+        status.segment_bytes = totals.raw_bytes;
+        status.delete_lag_segments = manifest.dead.len() as u64;
+        status.delete_lag_bytes = manifest.dead.iter().map(|dead| dead.object_bytes).sum();
+        status.quarantined_segments = manifest.segments.iter().filter(|row| row.quarantined).count() as u64;
+        status
+    }
+
+    fn show(&self, change: impl FnOnce(&mut Shown)) {
+        change(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn release(&self, committed: Option<Committed>) {
+        if let Some(committed) = committed {
+            self.show(|shown| shown.committed = Some(committed));
+            self.local.release(committed);
+        }
+    }
+}
+
+/// The partition's task.
+pub(super) async fn run(engine: Arc<Engine>, tiered: Arc<Tiered>) {
+    let stop = tiered.stop.clone();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work(&engine, &tiered) => {}
+    }
+}
+
+async fn work(engine: &Arc<Engine>, tiered: &Arc<Tiered>) {
+    let mut epoch = engine.writer_epoch.subscribe();
+    let writer_epoch = match epoch.wait_for(Option::is_some).await.map(|epoch| *epoch) {
+        Ok(Some(writer_epoch)) => writer_epoch,
+        _ => return,
+    };
+    let mut backoff = Backoff::for_partition(&engine.seams);
+    let committer = loop {
+        match open(engine, tiered, writer_epoch).await {
+            Ok(committer) => break committer,
+            Err(error) => fail(engine, tiered, &error.into(), &mut backoff).await,
+        }
+    };
+    tiered.release(committer.committed_so_far());
+    let mut keeper = Keeper {
+        engine: engine.clone(),
+        tiered: tiered.clone(),
+        committer,
+        may_adopt: true,
+        retention_at: Instant::now(),
+        clocks: (engine.seams.now_ms(), Instant::now()),
+    };
+    let mut backoff = Backoff::for_partition(&engine.seams);
+    while !engine.is_refused() {
+        match keeper.step().await {
+            Ok(true) => {
+                tiered.show(|shown| shown.trouble = None);
+                backoff = Backoff::for_partition(&engine.seams);
+            }
+            Ok(false) => {
+                tiered.show(|shown| shown.trouble = None);
+                keeper.pause().await;
+            }
+            Err(StepError::Commit(CommitError::Fenced { by })) => {
+                let reason =
+                    format!("another writer (epoch {by:?}) has taken over; this broker archives no more");
+                tiered.show(|shown| shown.trouble = Some(reason.clone()));
+                engine.state.send_replace(TierState::Refused { reason });
+                return;
+            }
+            Err(error) => fail(engine, tiered, &error, &mut backoff).await,
+        }
+    }
+}
+
+async fn open(engine: &Engine, tiered: &Tiered, writer_epoch: u64) -> Result<Committer, ManifestError> {
+    let (log, view) = (tiered.source.log.clone(), tiered.source.view.clone());
+    Committer::open(engine.store.clone(), log, (writer_epoch, engine.seams.clone()), view).await
+}
+
+/// Shows a failure and waits, longer each time.
+async fn fail(engine: &Engine, tiered: &Tiered, error: &StepError, backoff: &mut Backoff) {
+    Counters::add(&engine.metrics.copy_errors, 1);
+    let pause = backoff.next_pause();
+    tracing::warn!(
+        topic_id = %tiered.id.topic_id,
+        partition = tiered.id.partition,
+        %error,
+        retry_ms = pause.as_millis() as u64,
+        "tiering of a partition waits"
+    );
+    tiered.show(|shown| shown.trouble = Some(error.to_string()));
+    tokio::time::sleep(pause).await;
+}
+
+/// The state of one partition's work.
+struct Keeper {
+    engine: Arc<Engine>,
+    tiered: Arc<Tiered>,
+    committer: Committer,
+    /// Whether an object of an earlier start may lie where the next upload goes.
+    may_adopt: bool,
+    retention_at: Instant,
+    /// Wall and steady time of the last retention pass.
+    clocks: (i64, Instant),
+}
+
+impl Keeper {
+    /// Waits for news, or for the tick; the tick grows with the number of partitions.
+    async fn pause(&self) {
+        let tick = ARCHIVER_TICK.max(Duration::from_millis(self.engine.partition_count() as u64));
+        let _ = tokio::time::timeout(tick, self.tiered.wake.notified()).await;
+    }
+
+    /// Does one thing; `false` when there is nothing to do.
+    async fn step(&mut self) -> Result<bool, StepError> {
+        self.note_damaged().await?;
+        let (view, segments) = self.look().await?;
+        let did = match next_step(&view) {
+            Step::Idle => false,
+            Step::Blocked(reason) => return Err(reason.into()),
+            Step::AdvanceStart(to) => {
+                self.committer
+                    .commit(|manifest| match manifest.start_offset < to && to <= manifest.end_offset() {
+                        true => vec![PartitionEdit::AdvanceStart { to }],
+                        false => Vec::new(),
+                    })
+                    .await?;
+                true
+            }
+            Step::Declare(gap) => {
+                self.committer
+                    .commit(|manifest| match manifest.end_offset() == gap.from {
+                        true => vec![PartitionEdit::DeclareGap(gap)],
+                        false => Vec::new(),
+                    })
+                    .await?;
+                true
+            }
+            Step::Upload(index) => {
+                self.archive(&segments[index]).await?;
+                true
+            }
+        };
+        if did || Instant::now() < self.retention_at {
+            return Ok(did);
+        }
+        self.retention_at = Instant::now() + RETENTION_TICK;
+        self.retire().await?;
+        self.delete_dead().await?;
+        Ok(false)
+    }
+
+    /// Collects what the order-keeper has to see, and the lag while at it.
+    async fn look(&self) -> Result<(View, Vec<LocalSegment>), StepError> {
+        let (manifest, local) = (self.committer.state().clone(), &self.tiered.local);
+        let policy = self.tiered.policy.lock().unwrap_or_else(PoisonError::into_inner).0;
+        let archive = policy.archive && self.engine.knows_topic(self.tiered.id.topic_id);
+        let (end, log_end, log_start) = (manifest.end_offset(), local.log_end(), local.log_start());
+        // The disk is not asked while there can be nothing new.
+        let segments = if log_end > end { self.sealed(end).await? } else { Vec::new() };
+        let waiting = segments.iter().filter(|segment| segment.next_offset > end);
+        let (count, bytes) =
+            waiting.fold((0, 0), |(count, bytes), segment| (count + 1, bytes + segment.size_bytes));
+        let now_ms = self.engine.seams.now_ms();
+        self.tiered.show(|shown| {
+            shown.lag.observe(log_end, end, now_ms);
+            (shown.copy_lag_segments, shown.copy_lag_bytes) = (count, bytes);
+        });
+        let view = View {
+            manifest_start: manifest.start_offset,
+            manifest_end: end,
+            log_start,
+            log_end,
+            last_stable_offset: local.last_stable_offset(),
+            archive,
+            segments: segments.iter().map(|segment| (segment.base_offset, segment.next_offset)).collect(),
+        };
+        Ok((view, segments))
+    }
+
+    async fn sealed(&self, from: Offset) -> Result<Vec<LocalSegment>, StepError> {
+        let local = self.tiered.local.clone();
+        let sealed = tokio::task::spawn_blocking(move || local.sealed_segments(from)).await;
+        let sealed = sealed.map_err(|error| StepError::Local(error.to_string()))?;
+        sealed.map_err(|error| StepError::Local(error.to_string()))
+    }
+
+    /// One segment: adopted or uploaded, then committed, then released.
+    async fn archive(&mut self, segment: &LocalSegment) -> Result<(), StepError> {
+        let engine = self.engine.clone();
+        let slot = engine.uploads.acquire().await;
+        let log = &self.tiered.source.log;
+        Counters::add(&engine.metrics.copy_requests, 1);
+        let adopted = if self.may_adopt { engine.uploader.adopt(log, segment).await? } else { None };
+        let packed = match adopted {
+            Some(packed) => packed,
+            None => {
+                // A failure from here on may leave a whole object behind.
+                self.may_adopt = true;
+                engine.uploader.upload(log, segment).await?
+            }
+        };
+        drop(slot);
+        let committed = self.committer.add_segment(&packed).await?;
+        self.may_adopt = false;
+        Counters::add(&engine.metrics.copy_bytes, packed.object_bytes);
+        tracing::debug!(
+            topic_id = %self.tiered.id.topic_id,
+            partition = self.tiered.id.partition,
+            base_offset = segment.base_offset.0,
+            segment_bytes = segment.size_bytes,
+            object_bytes = packed.object_bytes,
+            "segment is in the store"
+        );
+        self.tiered.release(Some(committed));
+        Ok(())
+    }
+
+    /// Notes objects that readers found damaged, for everybody to see.
+    async fn note_damaged(&mut self) -> Result<(), StepError> {
+        let damaged = self.tiered.source.take_damaged();
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        self.committer
+            .commit(|manifest| {
+                let rows =
+                    manifest.segments.iter().filter(|row| damaged.contains(&row.attempt) && !row.quarantined);
+                rows.map(|row| PartitionEdit::Quarantine { attempt: row.attempt, on: true }).collect()
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Total retention: the hot log's start first, durably; then the manifest's; then the rows below it are dead.
+    async fn retire(&mut self) -> Result<(), StepError> {
+        let oldest = self.oldest_rows().await?;
+        let manifest = self.committer.state().clone();
+        let (policy, asked) = *self.tiered.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now_ms, now) = (self.engine.seams.now_ms(), Instant::now());
+        let steady_ms = now.duration_since(self.clocks.1).as_millis() as i64;
+        let clock_moved_ms = now_ms - self.clocks.0 - steady_ms;
+        self.clocks = (now_ms, now);
+        let totals = manifest.live_totals();
+        let shown = self.tiered.shown.lock().unwrap_or_else(PoisonError::into_inner).copy_lag_bytes;
+        let pass = retention::Pass {
+            policy,
+            oldest: &oldest,
+            totals,
+            local_only_bytes: shown,
+            now_ms,
+            asked,
+            clock_moved_ms,
+        };
+        if let Some(to) = retention::new_start(&pass)?.filter(|to| *to > manifest.start_offset) {
+            let moved = self.tiered.local.advance_log_start(to).await;
+            moved.map_err(|error| StepError::Local(error.to_string()))?;
+            self.committer
+                .commit(|manifest| match manifest.start_offset < to {
+                    true => vec![PartitionEdit::AdvanceStart { to }],
+                    false => Vec::new(),
+                })
+                .await?;
+        }
+        self.tiered.policy.lock().unwrap_or_else(PoisonError::into_inner).1 = false;
+        self.mark_dead(now_ms).await
+    }
+
+    /// The oldest live rows: those of the first spilled range, or those in memory.
+    async fn oldest_rows(&self) -> Result<Vec<SegmentRow>, StepError> {
+        let manifest = self.committer.state();
+        let Some(file) = manifest.spilled.first() else { return Ok(manifest.segments.clone()) };
+        let (engine, log) = (&self.engine, &self.tiered.source.log);
+        let caches = (&engine.replay.spills, &engine.seams);
+        let rows = load_spilled(&*engine.store, log, file, caches).await?;
+        Ok(rows.to_vec())
+    }
+
+    async fn mark_dead(&mut self, at_ms: i64) -> Result<(), StepError> {
+        let start = self.committer.state().start_offset;
+        while self.committer.state().spilled.first().is_some_and(|file| file.base_offset < start) {
+            let rows = self.oldest_rows().await?;
+            let due = rows.partition_point(|row| row.next_offset <= start);
+            if due == 0 {
+                break;
+            }
+            let (rows, next_base) = (rows[..due].to_vec(), rows.get(due).map(|row| row.base_offset));
+            self.committer
+                .commit(|manifest| {
+                    let same =
+                        manifest.spilled.first().map(|file| file.base_offset) == Some(rows[0].base_offset);
+                    let edit = PartitionEdit::MarkSpilledDead { rows: rows.clone(), next_base, at_ms };
+                    if same { vec![edit] } else { Vec::new() }
+                })
+                .await?;
+        }
+        self.committer
+            .commit(|manifest| {
+                if !manifest.spilled.is_empty() {
+                    return Vec::new();
+                }
+                let due = manifest.segments.iter().take_while(|row| row.next_offset <= manifest.start_offset);
+                due.map(|row| PartitionEdit::MarkDead { attempt: row.attempt, at_ms }).collect()
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes what has been dead for the grace, and forgets what is deleted.
+    async fn delete_dead(&mut self) -> Result<(), StepError> {
+        let manifest = self.committer.state().clone();
+        let due_before = self.engine.seams.now_ms() - DELETE_GRACE.as_millis() as i64;
+        let due = manifest.dead.iter().filter(|dead| dead.dead_since_ms <= due_before).take(DELETES_PER_PASS);
+        let mut deleted = Vec::new();
+        for dead in due {
+            Counters::add(&self.engine.metrics.delete_requests, 1);
+            match self.engine.store.delete(&dead_key(&manifest.log, dead)).await {
+                Ok(()) => deleted.push(dead.attempt),
+                Err(error) => {
+                    // One stubborn object does not stop the others.
+                    Counters::add(&self.engine.metrics.delete_errors, 1);
+                    tracing::warn!(key = %dead_key(&manifest.log, dead), %error, "a dead object stays for now");
+                }
+            }
+        }
+        if deleted.is_empty() {
+            return Ok(());
+        }
+        self.committer
+            .commit(|manifest| {
+                let known = manifest.dead.iter().any(|dead| deleted.contains(&dead.attempt));
+                if known { vec![PartitionEdit::DropDead { attempts: deleted.clone() }] } else { Vec::new() }
+            })
+            .await?;
+        Ok(())
+    }
+}
