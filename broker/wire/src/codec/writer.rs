@@ -149,8 +149,11 @@ impl Writer {
     pub fn records(&mut self, records: &Records, flexible: bool) -> Result<(), EncodeError> {
         let length = records.length();
         self.length(length, flexible)?;
-        let filled = records.pieces().iter().filter(|piece| piece.length() > 0);
-        self.cuts.extend(filled.map(|piece| (self.inline.len(), piece.clone())));
+        for piece in records.pieces() {
+            if piece.length() > 0 {
+                self.cuts.push((self.inline.len(), piece.clone()));
+            }
+        }
         self.cut_bytes += length;
         Ok(())
     }
