@@ -23,6 +23,8 @@ def producer_settings(o):
         "reconnect.backoff.ms": 20,
         "reconnect.backoff.max.ms": 200,
         "retry.backoff.ms": 20,
+        # A kill test refuses thousands of connections; only what a verb itself finds wrong is worth a line.
+        "log_level": 2,
     }
 
 
