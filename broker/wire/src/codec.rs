@@ -35,3 +35,6 @@ pub mod limits {
     /// Longest string of the encodings with a 16-bit length.
     pub const SHORT_STRING_BYTES: usize = i16::MAX as usize;
 }
+
+#[cfg(test)]
+mod tests;
