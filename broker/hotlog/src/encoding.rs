@@ -86,6 +86,10 @@ impl<'a> Decoder<'a> {
         Ok(i32::from_be_bytes(self.array(field)?))
     }
 
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        Ok(u64::from_be_bytes(self.array(field)?))
+    }
+
     pub(crate) fn i64(&mut self, field: &'static str) -> Result<i64, DecodeError> {
         Ok(i64::from_be_bytes(self.array(field)?))
     }
@@ -154,6 +158,10 @@ impl<'a> Decoder<'a> {
             Ok(count) if count <= possible => Ok(count),
             _ => Err(DecodeError::Count { field, count, limit: possible as u64 }),
         }
+    }
+
+    pub(crate) fn remaining(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Refuses bytes behind the end of `kind`.

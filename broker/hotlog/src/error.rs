@@ -48,9 +48,6 @@ pub enum RoomError {
         /// The largest that is taken.
         limit: usize,
     },
-    /// The disk has no space left for segments. Reads, deletes and what they free go on.
-    #[error("no disk space is left for segments: free some, or shorten the retention of a topic")]
-    StorageFull,
     /// The directory takes nothing.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -76,6 +73,9 @@ pub enum AppendError {
         /// The size the room was asked for.
         reserved: usize,
     },
+    /// The disk has no space left for segments. Reads, deletions and the metadata go on.
+    #[error("no disk space is left for segments: free some, or shorten the retention of a topic")]
+    StorageFull,
     /// The last offset would pass the largest there is.
     #[error("offsets of {0} are used up")]
     OffsetsUsedUp(PartitionId),

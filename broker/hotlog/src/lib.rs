@@ -4,12 +4,14 @@
 //! Does not own: sockets, topics' names and configs, objects in a bucket. It is synchronous; what has to be awaited is a plain future.
 
 pub mod aborted;
+mod checkpoint;
 pub mod clock;
 pub mod directory;
 pub mod disk;
 pub mod encoding;
 pub mod epochs;
 pub mod error;
+mod health;
 pub mod index;
 pub mod journal;
 pub mod limits;
@@ -17,16 +19,25 @@ pub mod listener;
 pub mod options;
 pub mod partition;
 pub mod producers;
+mod recover;
 pub mod retention;
 pub mod roll;
+mod segment;
+mod shared;
 pub mod sidecar;
+mod space;
+mod storage;
 pub mod sync_site;
 pub mod worker;
 
-pub use directory::{LogDirectory, Recovering, RecoveryReport, TopicDirectory};
+pub use directory::{LogDirectory, TopicDirectory};
+pub use disk::{Disk, DiskFile};
 pub use journal::{CommitFuture, Room, RoomFuture, Ticket};
 pub use listener::CommitListener;
 pub use options::{FlushMode, LogOptions, PartitionConfig};
 pub use partition::{
-    Appended, HotPiece, HotRead, Isolation, Origin, Partition, PartitionId, ReadLimits, SealedSegment,
+    Appended, Committed, FileRange, HotPiece, HotRead, Isolation, OffsetAndTime, Origin, Partition,
+    PartitionId, ReadLimits, RetentionPass, SealedSegment,
 };
+pub use recover::{Recovering, RecoveryReport};
+pub use storage::CheckpointFigures;

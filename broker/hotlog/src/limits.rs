@@ -10,3 +10,41 @@ pub const JOURNAL_BYTES_MIN: u64 = 256 << 10;
 pub const BATCH_SHARE_OF_JOURNAL: u64 = 8;
 /// The journal's oldest batch reaches a checkpoint after this time where nothing else is asked for.
 pub const CHECKPOINT_INTERVAL_MS_DEFAULT: i64 = 60_000;
+/// Emptied commit records kept for the next commits.
+pub const SPARE_COMMITS: usize = 4;
+/// In flush mode `os`, how many commits a request's thread makes before it leaves the next to one of those who wait for it.
+pub const COMMITS_PER_REQUEST: usize = 8;
+/// The largest journal: positions within a commit fit 32 bits.
+pub const JOURNAL_BYTES_MAX: u64 = 1 << 30;
+/// A checkpoint begins when this share of the journal (its reciprocal) is in use.
+pub const CHECKPOINT_SHARE_OF_JOURNAL: u64 = 2;
+/// How often a commit looks whether the last copies are done before it lets other threads run.
+pub const SPINS_BEFORE_YIELD: u32 = 200;
+/// A checkpoint file shorter than this is not replaced, however often it doubles.
+pub const CHECKPOINT_REPLACE_BYTES_MIN: u64 = 256 << 10;
+/// Frames gathered before they are written to the checkpoint file.
+pub const CHECKPOINT_BUFFER_BYTES: usize = 1 << 20;
+/// A segment that finds no space takes multiples of this from the reserve.
+pub const LENT_BYTES_UNIT: u64 = 64 << 10;
+/// Committed bytes of one partition that the segment writer does not wait for a checkpoint with.
+pub const SEGMENT_WRITE_BYTES: u32 = 1 << 20;
+/// In a small journal, one partition's share of it (the reciprocal) that the segment writer does not wait with.
+pub const SEGMENT_WRITE_SHARE_OF_JOURNAL: u64 = 32;
+/// The buffer of the segment writer: its largest single write.
+pub const SEGMENT_BUFFER_BYTES: usize = 1 << 20;
+/// Disk space is taken for a segment this far ahead at most.
+pub const SEGMENT_AHEAD_BYTES: u64 = 16 << 20;
+/// Segments that the writer keeps open.
+pub const OPEN_SEGMENT_WRITERS: usize = 256;
+/// Segments that readers keep open, over all partitions.
+pub const OPEN_SEGMENT_READERS: usize = 512;
+/// Sealed segments whose sidecar readers keep in memory.
+pub const CACHED_SIDECARS: usize = 64;
+/// Bytes of a segment that one step of a search for a batch border reads.
+pub const BORDER_SEARCH_BYTES: usize = 16 << 10;
+/// Partitions whose state a checkpoint gathers before it writes their segments.
+pub const CHECKPOINT_GROUP: usize = 256;
+/// How long a worker sleeps when nobody wakes it.
+pub const WORKER_WAIT_MS: u64 = 500;
+/// The largest block that a device may ask for.
+pub const BLOCK_BYTES_MAX: u32 = 64 << 10;

@@ -2,6 +2,7 @@
 //!
 //! Owns: the types only. Does not own: reading configuration files, defaults of topics.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub struct LogOptions {
     pub start_above: u32,
     /// The journal's oldest batch reaches a checkpoint after this many milliseconds.
     pub checkpoint_interval_ms: i64,
+    /// Makes the random name of a new journal.
+    pub entropy: fn() -> [u8; 16],
     /// The file system.
     pub disk: Arc<dyn Disk>,
     /// The time.
@@ -61,6 +64,7 @@ impl LogOptions {
             accept_loss: false,
             start_above: 0,
             checkpoint_interval_ms: limits::CHECKPOINT_INTERVAL_MS_DEFAULT,
+            entropy: random_bytes,
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
             spawner: Arc::new(Threads),
@@ -88,4 +92,11 @@ impl Default for PartitionConfig {
             producer_expiration_ms: 24 * 3_600_000,
         }
     }
+}
+
+/// Sixteen bytes from the operating system's random source, by way of the standard library's hash keys.
+fn random_bytes() -> [u8; 16] {
+    let word = || RandomState::new().build_hasher().finish().to_be_bytes();
+    let (high, low) = (word(), word());
+    std::array::from_fn(|index| if index < 8 { high[index] } else { low[index - 8] })
 }

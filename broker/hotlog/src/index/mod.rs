@@ -135,6 +135,74 @@ impl SegmentIndex {
         self.max_timestamp
     }
 
+    /// The last known batch border at or below `position`.
+    pub fn border_at_or_below(&self, position: u32) -> u32 {
+        self.position_before(self.entries.partition_point(|entry| entry.position <= position))
+    }
+
+    /// How many entries there are.
+    pub fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Appends the bytes of the entries from number `known` on, for a reader that has those before
+    /// (`FORMAT-CHECKPOINT.md`, index).
+    pub fn encode_from(&self, known: usize, target: &mut Vec<u8>) {
+        put_varint(target, known as u64);
+        put_varint(target, u64::from(self.size_bytes));
+        put_varint(target, (self.entries.len() - known) as u64);
+        let mut last = self.last_before(known);
+        for entry in &self.entries[known..] {
+            put_varint(target, u64::from(entry.relative_offset - last.relative_offset));
+            put_varint(target, u64::from(entry.position - last.position));
+            put_time(target, last.before, entry.before);
+            last = *entry;
+        }
+        put_time(target, last.before, self.max_timestamp);
+    }
+
+    /// Reads what [`SegmentIndex::encode_from`] wrote, onto the entries that its writer knew to be here.
+    ///
+    /// # Errors
+    /// Bytes that end early, that follow entries which are not here, or that break invariant A or B.
+    pub fn extend(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let mut decoder = Decoder::new(bytes);
+        let known = decoder.varint_up_to(self.entries.len() as u64, "known index entries")? as usize;
+        let size_bytes = decoder.varint_up_to(u64::from(u32::MAX), "segment size")? as u32;
+        let count = decoder.count(LEAST_ENTRY_BYTES - 1, MAX_INDEX_ENTRIES - known, "index entry count")?;
+        let mut last = self.last_before(known);
+        self.entries.truncate(known);
+        self.entries.reserve(count);
+        for _ in 0..count {
+            let offset_step = decoder.varint_up_to(u64::from(u32::MAX), "index offset step")? as u32;
+            let position_step = decoder.varint_up_to(u64::from(u32::MAX), "index position step")? as u32;
+            if offset_step == 0 || position_step < INDEX_INTERVAL_BYTES {
+                return Err(broken("index step", position_step.into()));
+            }
+            let offset = last.relative_offset.checked_add(offset_step);
+            let position = last.position.checked_add(position_step);
+            last = Entry {
+                relative_offset: offset.ok_or_else(|| broken("index offset", offset_step.into()))?,
+                position: position.ok_or_else(|| broken("index position", position_step.into()))?,
+                before: read_time(&mut decoder, last.before, self.base_offset.0)?,
+            };
+            self.entries.push(last);
+        }
+        self.max_timestamp = read_time(&mut decoder, last.before, self.base_offset.0)?;
+        if last.position > size_bytes {
+            return Err(broken("segment size", size_bytes.into()));
+        }
+        self.size_bytes = size_bytes;
+        decoder.finish("segment index")
+    }
+
+    /// The entry before number `index`, or what stands for one before the first.
+    fn last_before(&self, index: usize) -> Entry {
+        let none = MaxTimestamp { timestamp_ms: NO_TIMESTAMP_MS, batch_base_offset: self.base_offset };
+        let start = Entry { relative_offset: 0, position: 0, before: none };
+        index.checked_sub(1).map_or(start, |last| self.entries[last])
+    }
+
     fn position_before(&self, index: usize) -> u32 {
         index.checked_sub(1).map_or(0, |last| self.entries[last].position)
     }

@@ -3,18 +3,37 @@
 //! Owns: the order of batches and everything derived from them (index, producers, epochs, watermarks).
 //! Does not own: the journal's ring (it asks for a place), when segments are written, topic configuration.
 
+mod append;
+mod change;
+mod marker;
+pub(crate) mod persist;
+mod read;
+mod retain;
+pub(crate) mod state;
+mod times;
+mod truncate;
+
+pub use retain::{Committed, RetentionPass};
+pub use times::OffsetAndTime;
+
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use wire::ids::{LeaderEpoch, Offset, ProducerId, TopicId};
+use wire::ids::{LeaderEpoch, Offset, TopicId};
 
+use crate::aborted::AbortedTransaction;
 use crate::disk::DiskFile;
-use crate::error::{AppendError, ChangeError, ReadError, StorageError};
-use crate::journal::{Room, Ticket};
+use crate::epochs::{EpochEnd, EpochHistory};
+use crate::health::lock;
+use crate::journal::Ticket;
 use crate::options::PartitionConfig;
+use crate::producers::ProducerView;
+use crate::shared::Shared;
+use state::PartitionState;
 
 /// A partition's identity for all time: the topic's id, never its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,15 +136,6 @@ impl FileRange {
     }
 }
 
-/// An aborted transaction that a read-committed reader leaves out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AbortedRange {
-    /// The producer.
-    pub producer_id: ProducerId,
-    /// The transaction's first offset.
-    pub first_offset: Offset,
-}
-
 /// What a read found.
 #[derive(Clone, Debug)]
 pub struct HotRead {
@@ -138,28 +148,89 @@ pub struct HotRead {
     /// The log start at the time of the read.
     pub log_start: Offset,
     /// For [`Isolation::ReadCommitted`] only.
-    pub aborted: Vec<AbortedRange>,
+    pub aborted: Vec<AbortedTransaction>,
 }
 
-/// An offset found by time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffsetAndTime {
-    /// The first offset of the batch whose largest record time is at or after the time asked for. Records before the right one may
-    /// lie in the same batch: whoever wants the record reads the batch.
-    pub batch_base_offset: Offset,
-    /// That batch's largest record time.
-    pub max_timestamp_ms: i64,
-    /// The epoch that wrote the batch.
-    pub leader_epoch: LeaderEpoch,
+/// What a commit makes visible of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CommitEffect {
+    /// The log's end then.
+    pub(crate) end: Offset,
+    /// The log start, when it moved.
+    pub(crate) log_start: Option<Offset>,
+    /// The truncations of the partition until then: what was placed before a later one says nothing about the end.
+    pub(crate) truncations: u32,
 }
 
-/// What [`Partition::append`] and its sisters are called on.
-#[derive(Debug)]
+impl CommitEffect {
+    /// Adds what a later entry of the same commit does.
+    pub(crate) fn merge(&mut self, later: Self) {
+        let log_start = later.log_start.or(self.log_start);
+        *self = Self { log_start, ..later };
+    }
+}
+
+/// One partition's log.
 pub struct Partition {
     id: PartitionId,
+    shared: Arc<Shared>,
+    /// Kept beside the lock, for readers that only ask.
+    high_watermark: AtomicI64,
+    last_stable_offset: AtomicI64,
+    /// As far as it is committed.
+    log_start: AtomicI64,
+    state: Mutex<PartitionState>,
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition")
+            .field("id", &self.id)
+            .field("high_watermark", &self.high_watermark())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Partition {
+    pub(crate) fn new(id: PartitionId, shared: Arc<Shared>, state: PartitionState) -> Self {
+        let partition = Self {
+            id,
+            shared,
+            high_watermark: AtomicI64::new(0),
+            last_stable_offset: AtomicI64::new(0),
+            log_start: AtomicI64::new(0),
+            state: Mutex::new(state),
+        };
+        partition.publish_all();
+        partition
+    }
+
+    /// Everything in the state is committed: as after recovery.
+    pub(crate) fn publish_all(&self) {
+        let mut state = lock(&self.state);
+        let end = state.log_end;
+        self.log_start.store(state.log_start.0, Ordering::Release);
+        self.publish(&mut state, end);
+    }
+
+    fn publish(&self, state: &mut PartitionState, end: Offset) {
+        state.producers.advance_high_watermark(end);
+        let stable = state.producers.last_stable_offset(end);
+        self.last_stable_offset.store(stable.0, Ordering::Release);
+        self.high_watermark.store(end.0, Ordering::Release);
+    }
+
+    /// A commit with this partition's entries is done.
+    pub(crate) fn committed(&self, effect: CommitEffect) {
+        let mut state = lock(&self.state);
+        if let Some(log_start) = effect.log_start {
+            self.log_start.fetch_max(log_start.0, Ordering::AcqRel);
+        }
+        if effect.truncations == state.truncations {
+            self.publish(&mut state, effect.end);
+        }
+    }
+
     /// Who it is.
     #[must_use]
     pub fn id(&self) -> PartitionId {
@@ -168,150 +239,92 @@ impl Partition {
 
     /// Sets its configuration; counts from the next append or pass on.
     pub fn configure(&self, config: PartitionConfig) {
-        let _ = config;
-        unimplemented!("lands next")
-    }
-
-    /// Appends one whole batch whose CRC the caller has checked. Never blocks: neither on the disk nor on the journal.
-    /// The base offset and leader epoch of the stored copy are patched.
-    ///
-    /// # Errors
-    /// [`AppendError`]; nothing was appended then, and the room is given back.
-    pub fn append(&self, room: Room, batch: &[u8], origin: Origin) -> Result<Appended, AppendError> {
-        let _ = (room, batch, origin);
-        unimplemented!("lands next")
-    }
-
-    /// Reads whole batches from the one that holds `from`. Tail reads copy from memory and do not block; others may read a few
-    /// KiB of a segment to find batch borders, so [`Partition::reads_from_memory`] says whether a disk thread is needed.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn read(&self, from: Offset, limits: ReadLimits, isolation: Isolation) -> Result<HotRead, ReadError> {
-        let _ = (from, limits, isolation);
-        unimplemented!("lands next")
-    }
-
-    /// Whether a read from this offset needs no file.
-    #[must_use]
-    pub fn reads_from_memory(&self, from: Offset) -> bool {
-        let _ = from;
-        unimplemented!("lands next")
+        lock(&self.state).config = config;
     }
 
     /// The first offset that is not committed yet; readers stop here.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
-        unimplemented!("lands next")
+        Offset(self.high_watermark.load(Ordering::Acquire))
     }
 
     /// Where read-committed readers stop.
     #[must_use]
     pub fn last_stable_offset(&self) -> Offset {
-        unimplemented!("lands next")
+        Offset(self.last_stable_offset.load(Ordering::Acquire))
     }
 
     /// The first offset of the log, wherever its bytes are.
     #[must_use]
     pub fn log_start(&self) -> Offset {
-        unimplemented!("lands next")
+        Offset(self.log_start.load(Ordering::Acquire))
     }
 
     /// The first offset whose bytes are held locally.
     #[must_use]
     pub fn local_log_start(&self) -> Offset {
-        unimplemented!("lands next")
+        let state = lock(&self.state);
+        state.local_log_start.max(self.log_start())
     }
 
     /// The offset that the next record gets.
     #[must_use]
     pub fn log_end(&self) -> Offset {
-        unimplemented!("lands next")
+        lock(&self.state).log_end
     }
 
     /// The epoch that new batches get.
     #[must_use]
     pub fn leader_epoch(&self) -> LeaderEpoch {
-        unimplemented!("lands next")
+        self.shared.leader_epoch()
     }
 
-    /// The first local batch with a record at or after `timestamp_ms`, as far as `isolation` sees; `None` when there is none.
-    /// May read segments: blocks on the disk.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn offset_for_time(
-        &self,
-        timestamp_ms: i64,
-        isolation: Isolation,
-    ) -> Result<Option<OffsetAndTime>, ReadError> {
-        let _ = (timestamp_ms, isolation);
-        unimplemented!("lands next")
-    }
-
-    /// The batch with the largest record time that is held locally (`ListOffsets` -3).
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn offset_of_max_timestamp(&self) -> Result<Option<OffsetAndTime>, ReadError> {
-        unimplemented!("lands next")
-    }
-
-    /// Where an epoch ends (`OffsetForLeaderEpoch`); `None` when the epoch is newer than the log's.
+    /// Where an epoch ends (`OffsetForLeaderEpoch`), as far as it is committed; `None` when the epoch is newer than the log's.
     #[must_use]
-    pub fn offset_for_leader_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        let _ = epoch;
-        unimplemented!("lands next")
+    pub fn offset_for_leader_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
+        let state = lock(&self.state);
+        let high_watermark = self.high_watermark();
+        if epoch == self.leader_epoch() {
+            return Some(EpochEnd { epoch, end_offset: high_watermark });
+        }
+        let end = state.epochs.end_offset_for(epoch, high_watermark)?;
+        Some(EpochEnd { end_offset: end.end_offset.min(high_watermark), ..end })
     }
 
-    /// The bytes of room that the next change (log start, truncation, first offset) asks for.
+    /// The leader-epoch history, oldest first.
     #[must_use]
-    pub fn change_bytes(&self) -> usize {
-        unimplemented!("lands next")
+    pub fn epochs(&self) -> EpochHistory {
+        lock(&self.state).epochs.clone()
     }
 
-    /// Moves the log start up to any offset up to the high watermark, also into a batch (DeleteRecords, or what the store's
-    /// retention decided). Lower than the present start changes nothing. Synced in both flush modes; counts for readers at once.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub fn move_log_start(&self, room: Room, to: Offset) -> Result<Ticket, ChangeError> {
-        let _ = (room, to);
-        unimplemented!("lands next")
-    }
-
-    /// Starts a log that has never held a batch at another offset, so that no offset below is given again.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub fn start_log_at(&self, room: Room, offset: Offset) -> Result<Ticket, ChangeError> {
-        let _ = (room, offset);
-        unimplemented!("lands next")
-    }
-
-    /// Forgets every batch that reaches `to` or beyond; the log ends at most there. Blocks on the disk.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub fn truncate(&self, room: Room, to: Offset) -> Result<Ticket, ChangeError> {
-        let _ = (room, to);
-        unimplemented!("lands next")
-    }
-
-    /// The sealed segments whose bytes are below the checkpoint's cut, oldest first, from the one that holds `from` on.
-    /// May read the folder: blocks on the disk.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub fn sealed_segments(&self, from: Offset) -> Result<Vec<SealedSegment>, StorageError> {
-        let _ = from;
-        unimplemented!("lands next")
-    }
-
-    /// Bytes of batches held locally.
+    /// The idempotent and transactional producers, the one idle longest first (`DescribeProducers`).
     #[must_use]
-    pub fn local_size_bytes(&self) -> u64 {
-        unimplemented!("lands next")
+    pub fn producers(&self) -> Vec<ProducerView> {
+        lock(&self.state).producers.iter().collect()
+    }
+
+    /// Forgets producers that have not appended for their configured time. Returns how many went.
+    pub fn expire_producers(self: &Arc<Self>) -> usize {
+        let mut state = lock(&self.state);
+        let expiration_ms = state.config.producer_expiration_ms;
+        let expired = state.producers.expire(self.shared.clock.now_ms(), expiration_ms);
+        if expired > 0 {
+            self.note_changed(&mut state);
+        }
+        expired
+    }
+
+    /// The next checkpoint has to look at this partition.
+    fn note_changed(self: &Arc<Self>, state: &mut PartitionState) {
+        state.changed = true;
+        if !state.listed {
+            state.listed = true;
+            self.shared.list_for_checkpoint(Arc::clone(self));
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, PartitionState> {
+        lock(&self.state)
     }
 }
 

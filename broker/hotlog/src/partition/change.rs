@@ -1,0 +1,228 @@
+//! Changes other than appends: the log's start, its first offset, a roll without a batch, truncation; and the replay of all of them.
+//!
+//! Owns: what each does to the state and to the journal. Does not own: who may ask for it.
+
+use std::sync::Arc;
+
+use wire::batch::BatchHeader;
+use wire::ids::{LeaderEpoch, Offset};
+
+use super::state::{PartitionState, PlacedBatch};
+use super::truncate::{self, Truncation};
+use super::{CommitEffect, Partition, marker};
+use crate::error::ChangeError;
+use crate::health::lock;
+use crate::journal::scan::FoundEntry;
+use crate::journal::{EntryHeader, EntryKind, PlaceRequest, Room, Ticket};
+use crate::roll::{self, ActiveSegment, RollLimits};
+
+/// An entry that is not a batch.
+struct Change<'a> {
+    kind: EntryKind,
+    offset: Offset,
+    effect: CommitEffect,
+    payload: &'a [u8],
+}
+
+impl Partition {
+    /// The bytes of room that the next change of this partition asks for.
+    #[must_use]
+    pub fn change_bytes(&self) -> usize {
+        let state = lock(&self.state);
+        Truncation::bytes_at_most(&state, self.shared.block)
+    }
+
+    /// Moves the log start up to any offset up to the high watermark, also into a batch (DeleteRecords, or what retention
+    /// decided). Lower than the present start changes nothing. Synced in both flush modes; readers see it with its commit, and
+    /// segments wholly below it are removed in the background.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn move_log_start(self: &Arc<Self>, room: Room, to: Offset) -> Result<Ticket, ChangeError> {
+        let mut state = lock(&self.state);
+        let end = self.high_watermark();
+        if to > end || to.0 < 0 {
+            let start = state.log_start;
+            return Err(ChangeError::OutOfRange { partition: self.id, offset: to, start, end });
+        }
+        if to <= state.log_start {
+            return Ok(state.last_ticket);
+        }
+        let effect = CommitEffect { log_start: Some(to), ..self.no_effect(&state) };
+        let change = Change { kind: EntryKind::LogStart, offset: to, effect, payload: &[] };
+        let ticket = self.place_change(&mut state, room, &change)?;
+        state.move_log_start(to);
+        drop(state);
+        self.shared.want_checkpoint();
+        Ok(ticket)
+    }
+
+    /// Starts a log that has never held a batch at another offset, so that no offset below is given again.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn start_log_at(self: &Arc<Self>, room: Room, offset: Offset) -> Result<Ticket, ChangeError> {
+        let mut state = lock(&self.state);
+        if !state.is_pristine() {
+            return Err(ChangeError::NotEmpty(self.id));
+        }
+        if offset.0 < 0 || offset.0 == i64::MAX {
+            let (start, end) = (Offset(0), Offset(i64::MAX - 1));
+            return Err(ChangeError::OutOfRange { partition: self.id, offset, start, end });
+        }
+        let effect = CommitEffect { end: offset, log_start: Some(offset), ..self.no_effect(&state) };
+        let change = Change { kind: EntryKind::FirstOffset, offset, effect, payload: &[] };
+        let ticket = self.place_change(&mut state, room, &change)?;
+        state.start_at(offset);
+        Ok(ticket)
+    }
+
+    /// Ends the active segment when its first batch is older than the configured age, without waiting for a batch. `None` when it
+    /// is not due.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn roll_if_old(self: &Arc<Self>, room: Room) -> Result<Option<Ticket>, ChangeError> {
+        let mut state = lock(&self.state);
+        let active = state.active();
+        let segment = ActiveSegment {
+            base_offset: active.base_offset,
+            size_bytes: active.size_bytes,
+            first_append_time_ms: active.first_append_time_ms,
+        };
+        let limits =
+            RollLimits { segment_bytes: state.config.segment_bytes, segment_ms: state.config.segment_ms };
+        if roll::by_age(&segment, self.shared.clock.now_ms(), &limits).is_none() {
+            return Ok(None);
+        }
+        let offset = state.log_end;
+        let effect = self.no_effect(&state);
+        let change = Change { kind: EntryKind::Roll, offset, effect, payload: &[] };
+        let ticket = self.place_change(&mut state, room, &change)?;
+        state.roll();
+        drop(state);
+        self.shared.want_checkpoint();
+        Ok(Some(ticket))
+    }
+
+    /// Forgets every batch that reaches `to` or beyond; the log then ends behind the last batch that is left. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn truncate(self: &Arc<Self>, room: Room, to: Offset) -> Result<Ticket, ChangeError> {
+        let pin = self.shared.journal.pin();
+        let mut state = lock(&self.state);
+        if to < state.log_start || to > state.log_end {
+            let (start, end) = (state.log_start, state.log_end);
+            return Err(ChangeError::OutOfRange { partition: self.id, offset: to, start, end });
+        }
+        if to == state.log_end {
+            return Ok(state.last_ticket);
+        }
+        let truncation = self.plan_truncation(&state, &pin, to)?;
+        let payload = truncation.encode();
+        let effect =
+            CommitEffect { end: truncation.log_end, log_start: None, truncations: state.truncations + 1 };
+        let change = Change { kind: EntryKind::Truncate, offset: to, effect, payload: &payload };
+        let ticket = self.place_change(&mut state, room, &change)?;
+        self.apply_truncation(&mut state, truncation);
+        Ok(ticket)
+    }
+
+    /// What a commit shows when nothing of it is about the end.
+    fn no_effect(&self, state: &PartitionState) -> CommitEffect {
+        CommitEffect { end: state.log_end, log_start: None, truncations: state.truncations }
+    }
+
+    fn place_change(
+        self: &Arc<Self>,
+        state: &mut PartitionState,
+        room: Room,
+        change: &Change<'_>,
+    ) -> Result<Ticket, ChangeError> {
+        if state.deleted {
+            return Err(ChangeError::Deleted(self.id));
+        }
+        let bytes = change.payload.len();
+        if bytes > room.payload_bytes() {
+            return Err(ChangeError::Room { bytes, reserved: room.payload_bytes() });
+        }
+        self.note_changed(state);
+        let now_ms = self.shared.clock.now_ms();
+        let epoch = self.shared.leader_epoch();
+        let request = PlaceRequest {
+            payload_bytes: bytes,
+            synced: true,
+            partition: self,
+            effect: change.effect,
+            slot: &mut state.slot,
+            now_ms,
+        };
+        let (place, ticket) = self.shared.journal.place(room, request)?;
+        state.last_ticket = ticket;
+        let entry = EntryHeader {
+            kind: change.kind,
+            partition: self.id,
+            epoch,
+            offset: change.offset,
+            append_time_ms: now_ms,
+            length: bytes as u32,
+        };
+        self.shared.journal.fill(place, &[&entry.encode(), change.payload]);
+        Ok(ticket)
+    }
+
+    /// Does again what an entry of the journal says was done. The error says what does not fit.
+    pub(crate) fn replay(
+        self: &Arc<Self>,
+        entry: &FoundEntry<'_>,
+        batch: Option<&BatchHeader>,
+    ) -> Result<(), String> {
+        let mut state = lock(&self.state);
+        self.note_changed(&mut state);
+        let offset = entry.header.offset;
+        match entry.header.kind {
+            EntryKind::Batch { rolls } => {
+                let header = batch.ok_or("a batch entry without a batch")?;
+                replay_batch(&mut state, entry, header, rolls)?;
+            }
+            EntryKind::LogStart => state.move_log_start(offset),
+            EntryKind::FirstOffset => state.start_at(offset),
+            EntryKind::Roll => state.roll(),
+            EntryKind::Truncate => {
+                let truncation = truncate::decode(entry.payload).map_err(|error| error.to_string())?;
+                let truncation =
+                    self.replan_truncation(&state, truncation).map_err(|error| error.to_string())?;
+                self.apply_truncation(&mut state, truncation);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn replay_batch(
+    state: &mut PartitionState,
+    entry: &FoundEntry<'_>,
+    header: &BatchHeader,
+    rolls: bool,
+) -> Result<(), String> {
+    let base_offset = entry.header.offset;
+    if base_offset != state.log_end
+        || header.base_offset != base_offset
+        || header.size_bytes != entry.payload.len()
+    {
+        return Err(format!(
+            "a batch at offset {base_offset} does not follow a log that ends at {}",
+            state.log_end
+        ));
+    }
+    let marker = match header.attributes.is_control() {
+        true => marker::read(header, entry.payload)?,
+        false => None,
+    };
+    let epoch: LeaderEpoch = entry.header.epoch;
+    let append_time_ms = entry.header.append_time_ms;
+    let ring = entry.payload_position();
+    state.apply(&PlacedBatch { header, base_offset, epoch, append_time_ms, ring, rolls, marker });
+    Ok(())
+}

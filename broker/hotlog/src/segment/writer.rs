@@ -1,0 +1,247 @@
+//! Writes committed bytes to segment files in whole blocks, and seals what was rolled.
+//!
+//! Owns: open files for writing, the one aligned buffer, and which folders have names that are not durable yet.
+//! Does not own: what is to be written (`partition::persist` plans it), when (the storage worker asks).
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wire::ids::Offset;
+
+use super::cache::Recent;
+use crate::disk::{AlignedBuffer, Disk, DiskFile, Durability, OpenHow};
+use crate::limits;
+use crate::partition::persist::{WritePlan, copy_pieces};
+use crate::partition::{Partition, PartitionId};
+use crate::shared::Shared;
+use crate::sidecar::Sidecar;
+use crate::sync_site::SyncSite;
+
+/// A failed operation, with what it was.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) operation: String,
+    pub(crate) error: io::Error,
+}
+
+/// Names the operation of an error.
+pub(crate) fn during<T>(result: io::Result<T>, operation: impl FnOnce() -> String) -> Result<T, Failed> {
+    result.map_err(|error| Failed { operation: operation(), error })
+}
+
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    shared: Arc<Shared>,
+    buffer: AlignedBuffer,
+    files: Recent<(PartitionId, Offset), Arc<dyn DiskFile>>,
+    /// Folders in which a name was made since their last sync, with what kind of name that was last.
+    unsynced_folders: BTreeSet<PartitionId>,
+    sidecar_folders: BTreeSet<PartitionId>,
+    /// Whether a partition's folder was made since the log directory's last sync.
+    root_unsynced: bool,
+}
+
+impl SegmentWriter {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let block = shared.block as usize;
+        let buffer = AlignedBuffer::zeroed(limits::SEGMENT_BUFFER_BYTES.next_multiple_of(block), block);
+        Self {
+            shared,
+            buffer,
+            files: Recent::default(),
+            unsynced_folders: BTreeSet::new(),
+            sidecar_folders: BTreeSet::new(),
+            root_unsynced: false,
+        }
+    }
+
+    /// Writes all whole blocks that are committed, and seals what is rolled. Returns whether there was anything.
+    pub(crate) fn write(&mut self, partition: &Arc<Partition>) -> Result<bool, Failed> {
+        let mut any = false;
+        while let Some(plan) = partition.next_write(self.buffer.len() as u32) {
+            self.carry_out(partition, &plan)?;
+            partition.wrote(&plan);
+            any = true;
+        }
+        Ok(any)
+    }
+
+    fn carry_out(&mut self, partition: &Arc<Partition>, plan: &WritePlan) -> Result<(), Failed> {
+        let file = self.file(partition, plan.base_offset)?;
+        if plan.is_new {
+            self.unsynced_folders.insert(partition.id());
+        }
+        let path = self.path(partition.id(), plan.base_offset);
+        if plan.reserve > plan.reserved {
+            let space = &self.shared.space;
+            let result = space.reserve_segment(&*file, plan.reserve, plan.reserve - plan.reserved);
+            during(result, || format!("taking disk space for {}", path.display()))?;
+        }
+        let used = copy_pieces(&self.shared, &plan.pieces, &mut self.buffer);
+        let length = used.next_multiple_of(self.shared.block as usize);
+        self.buffer[used..length].fill(0);
+        if length > 0 {
+            let result = file.write_at(&self.buffer[..length], plan.from.into(), Durability::Cached);
+            during(result, || format!("writing {}", path.display()))?;
+        }
+        if let Some(sidecar) = &plan.seals {
+            let result = file.set_len(plan.to.into()).and_then(|()| file.sync(SyncSite::SegmentSealed));
+            during(result, || format!("sealing {}", path.display()))?;
+            self.files.remove(&(partition.id(), plan.base_offset));
+            self.add_sidecar(partition.id(), sidecar)?;
+        }
+        Ok(())
+    }
+
+    fn add_sidecar(&mut self, partition: PartitionId, sidecar: &Sidecar) -> Result<(), Failed> {
+        let folder = super::folder(&self.shared.directory, partition);
+        write_sidecar(&*self.shared.disk, &folder, sidecar)?;
+        self.sidecar_folders.insert(partition);
+        Ok(())
+    }
+
+    /// The segment's file for writing, made where missing.
+    fn file(&mut self, partition: &Arc<Partition>, base_offset: Offset) -> Result<Arc<dyn DiskFile>, Failed> {
+        self.prepare_folder(partition)?;
+        let key = (partition.id(), base_offset);
+        if let Some(file) = self.files.get(&key) {
+            return Ok(file);
+        }
+        let path = self.path(partition.id(), base_offset);
+        let opened = self.shared.disk.open(&path, OpenHow::WRITE.direct());
+        let file = during(opened, || format!("opening {}", path.display()))?;
+        self.files.put(key, Arc::clone(&file), limits::OPEN_SEGMENT_WRITERS);
+        Ok(file)
+    }
+
+    /// Makes the folder, and once per start and truncation takes away what a lost or truncated log left above the active segment.
+    fn prepare_folder(&mut self, partition: &Arc<Partition>) -> Result<(), Failed> {
+        let Some(above) = partition.purge_above() else { return Ok(()) };
+        let folder = super::folder(&self.shared.directory, partition.id());
+        let disk = Arc::clone(&self.shared.disk);
+        let mut prepare = || {
+            disk.create_dir(&folder)?;
+            for entry in disk.list(&folder)? {
+                if let Some(base) = super::base_offset_of(&entry.name).filter(|base| *base > above) {
+                    disk.remove_file(&folder.join(&entry.name))?;
+                    self.files.remove(&(partition.id(), base));
+                    self.shared.cache.forget((partition.id(), base));
+                }
+            }
+            Ok(())
+        };
+        during(prepare(), || format!("preparing {}", folder.display()))?;
+        self.root_unsynced = true;
+        partition.purged();
+        Ok(())
+    }
+
+    fn path(&self, partition: PartitionId, base_offset: Offset) -> PathBuf {
+        super::folder(&self.shared.directory, partition).join(super::log_name(base_offset))
+    }
+
+    /// Makes the bytes of a partition's open segments durable, as far as they are written.
+    pub(crate) fn sync_segments(&mut self, partition: &Arc<Partition>) -> Result<(), Failed> {
+        for base_offset in partition.take_unsynced() {
+            let file = self.file(partition, base_offset)?;
+            let result = file.sync(SyncSite::SegmentBytes);
+            during(result, || format!("syncing {}", self.path(partition.id(), base_offset).display()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes all names durable that were made since this was last called.
+    pub(crate) fn sync_folders(&mut self) -> Result<(), Failed> {
+        let sidecars = std::mem::take(&mut self.sidecar_folders);
+        let mut segments = std::mem::take(&mut self.unsynced_folders);
+        segments.retain(|partition| !sidecars.contains(partition));
+        let with_site = sidecars.into_iter().map(|partition| (partition, SyncSite::SidecarName));
+        for (partition, site) in
+            with_site.chain(segments.into_iter().map(|partition| (partition, SyncSite::SegmentName)))
+        {
+            let folder = super::folder(&self.shared.directory, partition);
+            match self.shared.disk.sync_dir(&folder, site) {
+                // Deleted in the meantime.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => during(result, || format!("syncing {}", folder.display()))?,
+            }
+        }
+        if std::mem::take(&mut self.root_unsynced) {
+            let result = self.shared.disk.sync_dir(&self.shared.directory, SyncSite::SegmentName);
+            during(result, || format!("syncing {}", self.shared.directory.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a partition's last partial block too, for tools that read files; memory and checkpoint keep it as well.
+    pub(crate) fn write_remainder(&mut self, partition: &Arc<Partition>) -> Result<(), Failed> {
+        let Some((base_offset, remainder)) = partition.remainder() else { return Ok(()) };
+        let file = self.file(partition, base_offset)?;
+        let used = remainder.bytes.len();
+        let length = used.next_multiple_of(self.shared.block as usize);
+        self.buffer[..used].copy_from_slice(&remainder.bytes);
+        self.buffer[used..length].fill(0);
+        let write = || {
+            file.write_at(&self.buffer[..length], remainder.position.into(), Durability::Cached)?;
+            file.set_len(remainder.end().into())
+        };
+        during(write(), || format!("writing {}", self.path(partition.id(), base_offset).display()))
+    }
+
+    /// Takes segments away that nothing counts on any more.
+    pub(crate) fn remove_segments(&mut self, partition: PartitionId, bases: &[Offset]) -> Result<(), Failed> {
+        let folder = super::folder(&self.shared.directory, partition);
+        for base_offset in bases {
+            self.files.remove(&(partition, *base_offset));
+            self.shared.cache.forget((partition, *base_offset));
+            for name in [super::log_name(*base_offset), super::sidecar_name(*base_offset)] {
+                let path = folder.join(name);
+                remove_if_there(&*self.shared.disk, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a deleted partition's folder away.
+    pub(crate) fn remove_partition(&mut self, partition: PartitionId) -> Result<(), Failed> {
+        self.files.retain(|key| key.0 != partition);
+        self.shared.cache.forget_partition(partition);
+        remove_folder(&*self.shared.disk, &super::folder(&self.shared.directory, partition))
+    }
+}
+
+/// Writes a sidecar beside its segment: whole under another name first. The folder is synced by the caller.
+pub(crate) fn write_sidecar(disk: &dyn Disk, folder: &Path, sidecar: &Sidecar) -> Result<(), Failed> {
+    let path = folder.join(super::sidecar_name(sidecar.base_offset()));
+    let new_path = folder.join(super::new_sidecar_name(sidecar.base_offset()));
+    let write = || {
+        let file = disk.open(&new_path, OpenHow::WRITE)?;
+        let bytes = sidecar.encode();
+        file.set_len(0)?;
+        file.write_at(&bytes, 0, Durability::Cached)?;
+        file.sync(SyncSite::SidecarBytes)?;
+        disk.rename(&new_path, &path)
+    };
+    during(write(), || format!("writing {}", path.display()))
+}
+
+/// Removes a folder with the files in it; fine when it is not there.
+pub(crate) fn remove_folder(disk: &dyn Disk, folder: &Path) -> Result<(), Failed> {
+    let names = match disk.list(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => during(result, || format!("listing {}", folder.display()))?,
+    };
+    for entry in names {
+        remove_if_there(disk, &folder.join(entry.name))?;
+    }
+    during(disk.remove_dir(folder), || format!("removing {}", folder.display()))
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), Failed> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => during(result, || format!("removing {}", path.display())),
+    }
+}
