@@ -1,0 +1,376 @@
+//! Fetch: batches to consumers.
+//!
+//! Behaviour: a fetch that finds too little waits until a commit wakes it, and looks again from where it stopped; it
+//! never polls. The first batch comes whole even when it is larger than was asked for; an offset in the middle of a
+//! batch returns that batch. Sessions (KIP-227) say only what changed. Readers of committed records stop at the last
+//! stable offset and are told which transactions to leave out. Records are never null, even beside an error.
+//! Version notes: 7 sessions; 9 leader epochs; 12 diverging epochs; 13 topic ids.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hotlog::{Isolation, ReadLimits};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use wire::ErrorCode;
+use wire::api::fetch::{
+    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use wire::batch::Batches;
+use wire::codec::{Piece, Records, Text};
+use wire::header::response_frame;
+use wire::ids::{LeaderEpoch, Offset};
+
+use super::{Context, check_epoch};
+use crate::broker::Broker;
+use crate::connection::{Answer, Outcome};
+use crate::error_codes;
+use crate::fetch_sessions::{Fetching, SessionOutcome, SessionRequest, Target, Told, TopicKey};
+use crate::limits::{MAX_FETCH_RESPONSE_BYTES, MAX_FETCH_WAIT_MS};
+use crate::metrics::Metrics;
+use crate::partition::{Partition, Read};
+
+/// First version that names topics by id.
+const IDS_SINCE: i16 = 13;
+
+/// What of a request remains while it waits: nothing of the frame.
+struct Ask {
+    isolation: Isolation,
+    max_wait: Duration,
+    min_bytes: usize,
+    max_bytes: usize,
+    replica: bool,
+}
+
+/// One partition of a fetch.
+struct Reading {
+    target: Target,
+    partition: Option<Arc<Partition>>,
+    /// Where to go on: behind what was read.
+    next: i64,
+    pieces: Vec<Piece>,
+    /// Pieces whose end is already in `next`.
+    walked: usize,
+    aborted: Vec<(i64, i64)>,
+    bytes: usize,
+    bounds: Option<Told>,
+    error: ErrorCode,
+    diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+pub(super) async fn run(broker: Arc<Broker>, context: Context, request: FetchRequest) -> Outcome {
+    let ask = Ask {
+        isolation: if request.isolation_level == 1 {
+            Isolation::ReadCommitted
+        } else {
+            Isolation::ReadUncommitted
+        },
+        max_wait: Duration::from_millis(
+            i64::from(request.max_wait_ms).clamp(0, MAX_FETCH_WAIT_MS).unsigned_abs(),
+        ),
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
+        max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(MAX_FETCH_RESPONSE_BYTES),
+        replica: request.replica_id >= 0 || request.replica_state.replica_id >= 0,
+    };
+    let session = session_request(&context, &request);
+    drop(request);
+    let fetching = match broker.fetch_sessions.begin(session, broker.clock.monotonic_ms()) {
+        Ok(fetching) => fetching,
+        Err(error_code) => return context.answer(&FetchResponse { error_code, ..FetchResponse::default() }),
+    };
+    let mut fetch = Fetch::new(&broker, &fetching, &ask);
+    fetch.read_until_enough().await;
+    let Fetch { readings, permit, .. } = fetch;
+    let response = respond(&broker, &fetching, readings);
+    let header = &context.header;
+    let frame = response_frame(header.key, header.version, header.correlation_id, &response)?;
+    Ok(Some(Answer { frame, permit }))
+}
+
+fn session_request(context: &Context, request: &FetchRequest) -> SessionRequest {
+    let uses_ids = context.version() >= IDS_SINCE;
+    let key = |name: &Text, id| if uses_ids { TopicKey::Id(id) } else { TopicKey::Name(Arc::from(&**name)) };
+    let mut targets = Vec::new();
+    for topic in &request.topics {
+        let topic_key = key(&topic.topic, topic.topic_id);
+        targets.extend(topic.partitions.iter().map(|partition| Target {
+            topic: topic_key.clone(),
+            partition: partition.partition,
+            offset: partition.fetch_offset,
+            max_bytes: partition.partition_max_bytes,
+            current_leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let topic_key = key(&topic.topic, topic.topic_id);
+        forgotten.extend(topic.partitions.iter().map(|partition| (topic_key.clone(), *partition)));
+    }
+    SessionRequest { id: request.session_id, epoch: request.session_epoch, uses_ids, targets, forgotten }
+}
+
+struct Fetch<'a> {
+    broker: &'a Broker,
+    ask: &'a Ask,
+    readings: Vec<Reading>,
+    bytes: usize,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<'a> Fetch<'a> {
+    fn new(broker: &'a Broker, fetching: &Fetching, ask: &'a Ask) -> Self {
+        let topics = broker.topics();
+        let reading = |target: &Target| {
+            let topic = match &target.topic {
+                TopicKey::Name(name) => topics.named(name),
+                TopicKey::Id(id) => topics.with_id(*id),
+            };
+            let partition = topic.and_then(|topic| topic.partition(target.partition)).cloned();
+            let error = match (&partition, &target.topic) {
+                _ if ask.replica => ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+                (None, TopicKey::Id(_)) if topic.is_none() => ErrorCode::UNKNOWN_TOPIC_ID,
+                (None, _) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                (Some(partition), _) => check_epoch(target.current_leader_epoch, partition.leader_epoch().0)
+                    .err()
+                    .unwrap_or(ErrorCode::NONE),
+            };
+            let mut reading = Reading {
+                next: target.offset,
+                target: target.clone(),
+                partition,
+                pieces: Vec::new(),
+                walked: 0,
+                aborted: Vec::new(),
+                bytes: 0,
+                bounds: None,
+                error,
+                diverging: None,
+            };
+            reading.find_divergence();
+            reading
+        };
+        let readings = fetching.targets.iter().map(reading).collect();
+        Self { broker, ask, readings, bytes: 0, permit: None }
+    }
+
+    async fn read_until_enough(&mut self) {
+        self.read().await;
+        if self.is_enough() || self.ask.max_wait.is_zero() {
+            return;
+        }
+        Metrics::add(&self.broker.metrics.waited_fetches, 1);
+        let notify = Arc::new(Notify::new());
+        let mut deadline = std::pin::pin!(tokio::time::sleep(self.ask.max_wait));
+        let mut stop = std::pin::pin!(self.broker.stop.cancelled());
+        loop {
+            for partition in self.readings.iter().filter_map(|reading| reading.partition.as_ref()) {
+                partition.waiters.register(&notify);
+            }
+            // What was committed between the last look and the registration woke nobody.
+            self.read().await;
+            if self.is_enough() {
+                return;
+            }
+            tokio::select! {
+                () = notify.notified() => {}
+                () = &mut deadline => return,
+                () = &mut stop => return,
+            }
+        }
+    }
+
+    /// Whether the answer may go: enough bytes, or something the client must hear of at once.
+    fn is_enough(&self) -> bool {
+        let tells = |reading: &Reading| reading.error != ErrorCode::NONE || reading.diverging.is_some();
+        let wanted = self.ask.min_bytes.min(self.ask.max_bytes.max(1));
+        self.bytes >= wanted || self.readings.iter().any(tells)
+    }
+
+    async fn read(&mut self) {
+        for index in 0..self.readings.len() {
+            if self.bytes >= self.ask.max_bytes && self.bytes > 0 {
+                self.readings[index].note_bounds();
+            } else {
+                self.read_one(index).await;
+            }
+        }
+    }
+
+    async fn read_one(&mut self, index: usize) {
+        let (ask, first) = (self.ask, self.bytes == 0);
+        let reading = &mut self.readings[index];
+        let Some(partition) = reading.partition.clone() else { return };
+        if reading.error != ErrorCode::NONE || reading.diverging.is_some() {
+            return;
+        }
+        reading.walk();
+        if reading.bounds.is_some() && Offset(reading.next) >= partition.readable_end(ask.isolation) {
+            return;
+        }
+        let wanted = usize::try_from(reading.target.max_bytes).unwrap_or(0).saturating_sub(reading.bytes);
+        let left = wanted.min(ask.max_bytes.saturating_sub(self.bytes));
+        if left == 0 && !first {
+            reading.note_bounds();
+            return;
+        }
+        let Some(permit) = self.reserve(left.max(1), first).await else {
+            self.readings[index].note_bounds();
+            return;
+        };
+        let limits = ReadLimits { max_bytes: left, at_least_one_batch: first };
+        let from = Offset(self.readings[index].next);
+        match partition.read(from, limits, ask.isolation).await {
+            Ok(read) => {
+                self.keep_permit(permit, &read);
+                self.bytes += read.bytes();
+                self.readings[index].take(read);
+            }
+            Err(refused) => {
+                let reading = &mut self.readings[index];
+                reading.error = error_codes::of_read(&refused);
+                reading.note_bounds();
+                if reading.error != ErrorCode::OFFSET_OUT_OF_RANGE {
+                    tracing::warn!(partition = %partition.id(), %from, error = %refused, "a read failed");
+                }
+            }
+        }
+    }
+
+    /// Memory for a read. The first read of a fetch waits for it, later ones are left out of the answer.
+    async fn reserve(&self, bytes: usize, first: bool) -> Option<OwnedSemaphorePermit> {
+        let budget = Arc::clone(&self.broker.fetch_budget);
+        let wanted = u32::try_from(kib(bytes)).unwrap_or(u32::MAX);
+        match Arc::clone(&budget).try_acquire_many_owned(wanted) {
+            Ok(permit) => Some(permit),
+            Err(_) if first => budget.acquire_many_owned(wanted).await.ok(),
+            Err(_) => None,
+        }
+    }
+
+    /// Keeps as much of the budget as the read holds in memory.
+    fn keep_permit(&mut self, mut permit: OwnedSemaphorePermit, read: &Read) {
+        let in_memory = |piece: &Piece| if let Piece::Memory(bytes) = piece { bytes.len() } else { 0 };
+        let used = kib(read.pieces.iter().map(in_memory).sum()).min(permit.num_permits());
+        drop(permit.split(permit.num_permits() - used));
+        match &mut self.permit {
+            Some(whole) => whole.merge(permit),
+            None => self.permit = Some(permit),
+        }
+    }
+}
+
+fn kib(bytes: usize) -> usize {
+    bytes.div_ceil(1024)
+}
+
+impl Reading {
+    fn find_divergence(&mut self) {
+        let (Some(partition), epoch @ 0..) = (&self.partition, self.target.last_fetched_epoch) else {
+            return;
+        };
+        if self.error != ErrorCode::NONE {
+            return;
+        }
+        let found = partition.offset_for_leader_epoch(LeaderEpoch(epoch));
+        if let Some((found, end)) = found
+            && (found < LeaderEpoch(epoch) || end.0 < self.target.offset)
+        {
+            self.diverging = Some((found, end));
+            self.note_bounds();
+        }
+    }
+
+    fn note_bounds(&mut self) {
+        if let Some(partition) = &self.partition {
+            let hot = partition.hot();
+            self.bounds = Some(Told {
+                high_watermark: hot.high_watermark().0,
+                last_stable_offset: hot.last_stable_offset().0,
+                log_start: hot.log_start().0,
+            });
+        }
+    }
+
+    fn take(&mut self, read: Read) {
+        self.bounds = Some(Told {
+            high_watermark: read.high_watermark.0,
+            last_stable_offset: read.last_stable_offset.0,
+            log_start: read.log_start.0,
+        });
+        self.bytes += read.bytes();
+        self.aborted.extend(read.aborted);
+        self.pieces.extend(read.pieces);
+    }
+
+    /// Finds where to read on; only a fetch that waits for more needs to know.
+    fn walk(&mut self) {
+        for piece in &self.pieces[self.walked..] {
+            match piece {
+                Piece::Memory(bytes) => {
+                    let last = Batches::new(bytes).filter_map(Result::ok).last();
+                    self.next = last.map_or(self.next, |batch| batch.header().next_offset().0);
+                }
+                // Where a piece of a file ends is not known here; it is large enough not to be read on from.
+                Piece::File(_) => self.target.max_bytes = 0,
+            }
+        }
+        self.walked = self.pieces.len();
+    }
+
+    fn into_data(self) -> PartitionData {
+        let bounds =
+            self.bounds.unwrap_or(Told { high_watermark: -1, last_stable_offset: -1, log_start: -1 });
+        let mut data = PartitionData {
+            partition_index: self.target.partition,
+            error_code: self.error,
+            high_watermark: bounds.high_watermark,
+            last_stable_offset: bounds.last_stable_offset,
+            log_start_offset: bounds.log_start,
+            records: Some(Records::from(self.pieces)),
+            aborted_transactions: None,
+            ..PartitionData::default()
+        };
+        if !self.aborted.is_empty() {
+            let aborted = self.aborted.into_iter();
+            let listed =
+                aborted.map(|(producer_id, first_offset)| AbortedTransaction { producer_id, first_offset });
+            data.aborted_transactions = Some(listed.collect());
+        }
+        if let Some((epoch, end)) = self.diverging {
+            data.diverging_epoch = EpochEndOffset { epoch: epoch.0, end_offset: end.0 };
+        }
+        data
+    }
+}
+
+fn respond(broker: &Broker, fetching: &Fetching, readings: Vec<Reading>) -> FetchResponse {
+    let mut outcomes: Vec<SessionOutcome> = readings
+        .iter()
+        .map(|reading| SessionOutcome {
+            key: (reading.target.topic.clone(), reading.target.partition),
+            tells: reading.bounds.filter(|_| reading.error == ErrorCode::NONE && reading.diverging.is_none()),
+            has_records: reading.bytes > 0,
+            keep: true,
+        })
+        .collect();
+    if fetching.session_id != 0 {
+        broker.fetch_sessions.finish(fetching.session_id, fetching.incremental, &mut outcomes);
+    }
+    let mut response = FetchResponse { session_id: fetching.session_id, ..FetchResponse::default() };
+    let mut places: HashMap<TopicKey, usize> = HashMap::new();
+    for (reading, outcome) in readings.into_iter().zip(outcomes).filter(|(_, outcome)| outcome.keep) {
+        Metrics::add(&broker.metrics.fetched_bytes, reading.bytes);
+        let place = *places.entry(outcome.key.0).or_insert_with_key(|key| {
+            let mut topic = FetchableTopicResponse::default();
+            match key {
+                TopicKey::Name(name) => topic.topic = Text::from(&**name),
+                TopicKey::Id(id) => topic.topic_id = *id,
+            }
+            response.responses.push(topic);
+            response.responses.len() - 1
+        });
+        response.responses[place].partitions.push(reading.into_data());
+    }
+    response
+}

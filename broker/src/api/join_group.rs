@@ -1,0 +1,82 @@
+//! JoinGroup: into a group, and the wait for its next generation.
+//!
+//! Version notes: 1 rebalance timeout of its own; 4 a new member must come back with its id (KIP-394); 5 static
+//! members (KIP-345); 7 protocol type in the answer; 9 a static leader may be told to skip the assignment (KIP-814).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wire::api::join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
+use wire::codec::Text;
+
+use super::Context;
+use crate::broker::Broker;
+use crate::groups::Token;
+use crate::groups::group::{Join, JoinAnswer};
+use crate::groups::member::Protocol;
+
+const KNOWN_MEMBER_SINCE: i16 = 4;
+const NULLABLE_PROTOCOL_SINCE: i16 = 7;
+const SKIP_SINCE: i16 = 9;
+
+pub(super) async fn run(
+    broker: &Arc<Broker>,
+    context: &Context,
+    request: JoinGroupRequest,
+) -> JoinGroupResponse {
+    let group = String::from(&request.group_id);
+    let join = join(context, &request);
+    drop(request);
+    let answer = broker.groups.join(&group, join).await;
+    respond(context.version(), answer)
+}
+
+fn join(context: &Context, request: &JoinGroupRequest) -> Join {
+    let session_timeout_ms = i64::from(request.session_timeout_ms);
+    let named = request.group_instance_id.as_deref().unwrap_or_else(|| context.client_id());
+    let unique = crate::broker::random_uuid();
+    Join {
+        token: Token(0),
+        member_id: String::from(&request.member_id),
+        instance_id: request.group_instance_id.as_ref().map(String::from),
+        client_id: context.client_id().to_owned(),
+        client_host: context.peer.host.clone(),
+        rebalance_timeout_ms: match request.rebalance_timeout_ms {
+            -1 => session_timeout_ms,
+            timeout_ms => i64::from(timeout_ms.max(0)),
+        },
+        session_timeout_ms,
+        protocol_type: String::from(&request.protocol_type),
+        protocols: request
+            .protocols
+            .iter()
+            .map(|offer| Protocol { name: String::from(&offer.name), metadata: offer.metadata.to_vec() })
+            .collect(),
+        require_known_member_id: context.version() >= KNOWN_MEMBER_SINCE,
+        understands_skip: context.version() >= SKIP_SINCE,
+        fresh_member_id: format!("{named}-{unique}"),
+    }
+}
+
+fn respond(version: i16, answer: JoinAnswer) -> JoinGroupResponse {
+    let nullable = version >= NULLABLE_PROTOCOL_SINCE;
+    let members = answer.members.into_iter().map(|member| JoinGroupResponseMember {
+        member_id: Text::from(member.member_id),
+        group_instance_id: member.instance_id.map(Text::from),
+        metadata: Bytes::from(member.metadata),
+    });
+    JoinGroupResponse {
+        error_code: answer.error,
+        generation_id: answer.generation,
+        protocol_type: answer.protocol_type.map(Text::from),
+        protocol_name: match answer.protocol {
+            None if !nullable => Some(Text::EMPTY),
+            protocol => protocol.map(Text::from),
+        },
+        leader: Text::from(answer.leader),
+        skip_assignment: answer.skip_assignment,
+        member_id: Text::from(answer.member_id),
+        members: members.collect(),
+        ..JoinGroupResponse::default()
+    }
+}

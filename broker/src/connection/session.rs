@@ -1,0 +1,354 @@
+//! One connection as one task.
+//!
+//! Each turn begins what may begin, moves what is under way, writes what is finished and reads when there is room,
+//! until nothing moves. So a burst of small requests costs one read, one pass and one write.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, PollSemaphore, WaitForCancellationFutureOwned};
+
+use super::Disconnect;
+use super::inbound::Inbound;
+use super::outbound::{Head, Outbound};
+use super::pipeline::{AppendGate, Handled, Pipeline};
+use crate::clock::Clock;
+use crate::limits::{
+    FIRST_REQUEST_TIMEOUT_MS, IDLE_TIMEOUT_MS, MAX_QUEUED_RESPONSE_BYTES, MAX_WRITE_VECTORS, SEND_FILE_BYTES,
+    STALLED_REQUEST_MS, STALLED_RESPONSE_MS,
+};
+
+/// The other end of a connection, and what the sweep needs to know of it.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Where it connects from.
+    pub(crate) address: SocketAddr,
+    /// The address as Kafka shows it in groups: `/127.0.0.1`.
+    pub(crate) host: String,
+    /// When bytes last moved in either direction, monotonic.
+    moved_at_ms: AtomicI64,
+    phase: AtomicU8,
+    /// Cancelled by the sweep.
+    expired: CancellationToken,
+}
+
+/// What the connection is waiting for; each has its own patience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    FirstRequest,
+    Idle,
+    RequestBegun,
+    ResponseQueued,
+    Working,
+}
+
+impl Peer {
+    pub(super) fn new(address: SocketAddr, now_ms: i64) -> Self {
+        Self {
+            address,
+            host: format!("/{}", address.ip()),
+            moved_at_ms: AtomicI64::new(now_ms),
+            phase: AtomicU8::new(Phase::FirstRequest as u8),
+            expired: CancellationToken::new(),
+        }
+    }
+
+    fn overdue(&self, now_ms: i64) -> Option<Disconnect> {
+        let waited_ms = now_ms - self.moved_at_ms.load(Ordering::Relaxed);
+        let phase = self.phase.load(Ordering::Relaxed);
+        let (patience_ms, reason): (i64, fn(i64) -> Disconnect) = match phase {
+            phase if phase == Phase::FirstRequest as u8 => (FIRST_REQUEST_TIMEOUT_MS, Disconnect::Idle),
+            phase if phase == Phase::Idle as u8 => (IDLE_TIMEOUT_MS, Disconnect::Idle),
+            phase if phase == Phase::RequestBegun as u8 => (STALLED_REQUEST_MS, Disconnect::StalledRequest),
+            phase if phase == Phase::ResponseQueued as u8 => {
+                (STALLED_RESPONSE_MS, Disconnect::StalledResponse)
+            }
+            _ => return None,
+        };
+        (waited_ms > patience_ms).then(|| reason(patience_ms))
+    }
+
+    /// Ends the connection if it has exhausted its patience.
+    pub(super) fn sweep(&self, now_ms: i64) {
+        if self.overdue(now_ms).is_some() {
+            self.expired.cancel();
+        }
+    }
+}
+
+/// What a connection needs of the rest of the broker.
+pub(crate) trait Service: Send + Sync + 'static {
+    /// Begins a request.
+    ///
+    /// # Errors
+    /// When the frame is no request that is served.
+    fn begin(&self, frame: Bytes, peer: &Arc<Peer>, gate: &AppendGate) -> Result<Handled, Disconnect>;
+
+    /// The time.
+    fn clock(&self) -> &dyn Clock;
+
+    /// Bytes that moved, for the metrics.
+    fn moved(&self, received_bytes: usize, sent_bytes: usize);
+
+    /// A connection began (+1) or ended (-1), the latter perhaps by our doing.
+    fn connected(&self, change: i64, by_us: bool);
+}
+
+/// One connection.
+pub(super) struct Session<S> {
+    service: Arc<S>,
+    stream: Arc<TcpStream>,
+    peer: Arc<Peer>,
+    inbound: Inbound,
+    /// A frame that may not begin yet.
+    held: Option<Bytes>,
+    pipeline: Pipeline,
+    outbound: Outbound,
+    sending: Option<JoinHandle<io::Result<usize>>>,
+    large_requests: PollSemaphore,
+    /// The share of memory of the large frame being received.
+    large_permit: Option<OwnedSemaphorePermit>,
+    stopping: bool,
+    ended: bool,
+}
+
+impl<S: Service> Session<S> {
+    pub(super) fn new(
+        service: Arc<S>,
+        stream: TcpStream,
+        peer: Arc<Peer>,
+        large_requests: Arc<Semaphore>,
+    ) -> Self {
+        Self {
+            service,
+            stream: Arc::new(stream),
+            peer,
+            inbound: Inbound::new(),
+            held: None,
+            pipeline: Pipeline::default(),
+            outbound: Outbound::default(),
+            sending: None,
+            large_requests: PollSemaphore::new(large_requests),
+            large_permit: None,
+            stopping: false,
+            ended: false,
+        }
+    }
+
+    /// Serves until the peer leaves, breaks the protocol, or `stop` is cancelled and what was begun is answered.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), Disconnect> {
+        let mut stop = Box::pin(stop.cancelled_owned());
+        let mut expired = Box::pin(self.peer.expired.clone().cancelled_owned());
+        poll_fn(|context| self.poll(context, stop.as_mut(), expired.as_mut())).await
+    }
+
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        stop: std::pin::Pin<&mut WaitForCancellationFutureOwned>,
+        expired: std::pin::Pin<&mut WaitForCancellationFutureOwned>,
+    ) -> Poll<Result<(), Disconnect>> {
+        if expired.poll(context).is_ready() {
+            let now_ms = self.service.clock().monotonic_ms();
+            return Poll::Ready(Err(self.peer.overdue(now_ms).unwrap_or(Disconnect::Idle(IDLE_TIMEOUT_MS))));
+        }
+        if !self.stopping && stop.poll(context).is_ready() {
+            self.stopping = true;
+        }
+        loop {
+            let mut moved = self.begin_requests(context)?;
+            moved |= self.finish_requests(context)?;
+            moved |= self.write(context)?;
+            let may_read = !self.stopping && !self.ended && self.held.is_none() && self.has_room();
+            if may_read {
+                moved |= self.read(context)?;
+            }
+            if self.is_over()? {
+                return Poll::Ready(Ok(()));
+            }
+            if !moved {
+                self.note_phase();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Whether answers are taken fast enough to go on.
+    fn has_room(&self) -> bool {
+        self.outbound.queued_bytes() <= MAX_QUEUED_RESPONSE_BYTES
+    }
+
+    fn is_over(&self) -> Result<bool, Disconnect> {
+        if self.stopping {
+            return Ok(
+                (self.pipeline.is_empty() && self.outbound.is_empty()) || !self.pipeline.only_produces()
+            );
+        }
+        if !self.ended || self.held.is_some() || !self.pipeline.is_empty() || !self.outbound.is_empty() {
+            return Ok(false);
+        }
+        match self.inbound.pending_bytes() {
+            0 => Ok(true),
+            received => Err(Disconnect::CutShort { received }),
+        }
+    }
+
+    fn note_phase(&mut self) {
+        let phase = if !self.outbound.is_empty() {
+            Phase::ResponseQueued
+        } else if !self.pipeline.is_empty() {
+            Phase::Working
+        } else if self.inbound.pending_bytes() > 0 {
+            Phase::RequestBegun
+        } else if self.inbound.has_begun() {
+            Phase::Idle
+        } else {
+            Phase::FirstRequest
+        };
+        self.peer.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn begin_requests(&mut self, context: &mut Context<'_>) -> Result<bool, Disconnect> {
+        let mut begun = false;
+        while !self.stopping && self.has_room() {
+            let Some(frame) =
+                self.held.take().map_or_else(|| self.inbound.next_frame(), |held| Ok(Some(held)))?
+            else {
+                break;
+            };
+            // The key of Produce is 0, in the first two bytes.
+            let produces = frame.starts_with(&[0, 0]);
+            if !self.pipeline.may_begin(produces) {
+                self.held = Some(frame);
+                break;
+            }
+            let handled = self.service.begin(frame, &self.peer, self.pipeline.gate())?;
+            self.pipeline.push(produces, handled, context);
+            self.large_permit = None;
+            begun = true;
+        }
+        Ok(begun)
+    }
+
+    fn finish_requests(&mut self, context: &mut Context<'_>) -> Result<bool, Disconnect> {
+        self.pipeline.poll(context);
+        let mut finished = false;
+        while let Some(outcome) = self.pipeline.pop() {
+            if let Some(answer) = outcome? {
+                self.outbound.push(answer.frame, answer.permit);
+            }
+            finished = true;
+        }
+        Ok(finished)
+    }
+
+    fn write(&mut self, context: &mut Context<'_>) -> Result<bool, Disconnect> {
+        let mut moved = false;
+        loop {
+            let sent = match self.poll_write(context) {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(result) => result?,
+            };
+            if sent == 0 {
+                return Ok(moved);
+            }
+            self.outbound.advance(sent);
+            self.moved_bytes(0, sent);
+            moved = true;
+        }
+    }
+
+    /// Writes once; 0 when there is nothing to write.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            let result = match self.outbound.head() {
+                Head::Empty => return Poll::Ready(Ok(0)),
+                Head::Memory => {
+                    let mut vectors = [IoSlice::new(&[]); MAX_WRITE_VECTORS];
+                    let count = self.outbound.vectors(&mut vectors);
+                    self.stream.try_write_vectored(&vectors[..count])
+                }
+                Head::File(range) => {
+                    let handle = self
+                        .sending
+                        .get_or_insert_with(|| send_file(Arc::clone(&self.stream), range.clone()));
+                    let result = ready!(std::pin::Pin::new(handle).poll(context)).map_err(io::Error::other);
+                    self.sending = None;
+                    match result.flatten() {
+                        // The file ends before the range does: the frame cannot be finished.
+                        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            // Tells tokio what the disk thread found, so that it waits for room.
+                            self.stream.try_io(Interest::WRITABLE, || Err(error))
+                        }
+                        result => result,
+                    }
+                }
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.stream.poll_write_ready(context))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn read(&mut self, context: &mut Context<'_>) -> Result<bool, Disconnect> {
+        let large_bytes = self.inbound.large_frame_bytes();
+        if large_bytes > 0 && self.large_permit.is_none() {
+            let kib = u32::try_from(large_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+            match self.large_requests.poll_acquire_many(context, kib) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(permit) => self.large_permit = permit,
+            }
+        }
+        loop {
+            if self.stream.poll_read_ready(context).is_pending() {
+                if self.pipeline.is_empty() && self.outbound.is_empty() {
+                    self.inbound.release();
+                }
+                return Ok(false);
+            }
+            match self.stream.try_read_buf(self.inbound.room()) {
+                Ok(0) => {
+                    self.ended = true;
+                    return Ok(true);
+                }
+                Ok(count) => {
+                    self.inbound.was_read();
+                    self.moved_bytes(count, 0);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn moved_bytes(&self, received: usize, sent: usize) {
+        self.peer.moved_at_ms.store(self.service.clock().monotonic_ms(), Ordering::Relaxed);
+        self.service.moved(received, sent);
+    }
+}
+
+/// Moves a piece of a file to the socket on a disk thread: reading the file may block.
+fn send_file(stream: Arc<TcpStream>, range: wire::codec::FileRange) -> JoinHandle<io::Result<usize>> {
+    tokio::task::spawn_blocking(move || {
+        let mut position = range.position;
+        let length = range.length.min(SEND_FILE_BYTES);
+        Ok(rustix::fs::sendfile(&*stream, &*range.file, Some(&mut position), length)?)
+    })
+}

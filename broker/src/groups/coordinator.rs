@@ -1,0 +1,400 @@
+//! Holds all groups and does what their state machines decide.
+//!
+//! Owns: the table of groups, who waits for which answer, timers, the records in `__consumer_offsets` and their replay.
+//! Does not own: any decision about a group (`group`), nor the log.
+//!
+//! What a group decides becomes visible in this order: decided under the group's lock, its record appended under the
+//! same lock (so that records stand in the order of the decisions), committed, then answered. What must happen after
+//! a commit runs as a task of its own: a client that disconnects cannot leave it half done.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+use wire::ErrorCode;
+
+use super::group::{Action, Caller, Group, Join, JoinAnswer, Phase, Sync, SyncAnswer};
+use super::offsets::OffsetKey;
+use super::records::{GroupValue, OffsetValue};
+use super::{MAX_GROUPS, Token, partition_for};
+use crate::clock::Clock;
+use crate::partition::Partition;
+use crate::topics::Topics;
+
+mod replay;
+mod timers;
+mod writing;
+
+/// How often offsets are looked at for expiry, Kafka's `offsets.retention.check.interval.ms`.
+pub(crate) const EXPIRY_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// One group, with the answers it owes.
+#[derive(Debug)]
+struct Cell {
+    group: Group,
+    joins: HashMap<Token, oneshot::Sender<JoinAnswer>>,
+    syncs: HashMap<Token, oneshot::Sender<SyncAnswer>>,
+    /// What stands in the coordinator's table of timers.
+    armed_for_ms: Option<i64>,
+}
+
+#[derive(Debug)]
+struct GroupCell {
+    cell: Mutex<Cell>,
+}
+
+impl GroupCell {
+    fn lock(&self) -> MutexGuard<'_, Cell> {
+        self.cell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a group's records go; `None` while `__consumer_offsets` is not there.
+pub(crate) trait OffsetsLog: Send + std::marker::Sync + std::fmt::Debug {
+    /// The partition of `__consumer_offsets` with this number.
+    fn offsets_partition(&self, number: i32) -> Option<Arc<Partition>>;
+}
+
+/// All groups of the broker.
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    clock: Arc<dyn Clock>,
+    log: std::sync::OnceLock<std::sync::Weak<dyn OffsetsLog>>,
+    groups: Mutex<HashMap<String, Arc<GroupCell>>>,
+    timers: Mutex<BTreeMap<(i64, String), ()>>,
+    timers_changed: Notify,
+    next_token: AtomicU64,
+    loaded: AtomicBool,
+    initial_delay_ms: i64,
+    /// Wall time less monotonic time at the start: group time follows the wall clock and never goes back.
+    epoch_ms: i64,
+}
+
+/// An offset to commit.
+#[derive(Clone, Debug)]
+pub(crate) struct NewOffset {
+    /// Topic name and partition.
+    pub(crate) key: OffsetKey,
+    /// The value.
+    pub(crate) value: OffsetValue,
+}
+
+/// What ListGroups and DescribeGroups show of a group.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupView {
+    /// The group's name.
+    pub(crate) id: String,
+    /// Where it stands.
+    pub(crate) phase: Phase,
+    /// What its protocols are for; empty for a group that only holds offsets.
+    pub(crate) protocol_type: String,
+    /// The protocol chosen.
+    pub(crate) protocol: String,
+    /// Its record, which holds the members.
+    pub(crate) record: GroupValue,
+}
+
+impl Coordinator {
+    /// An empty table. `initial_delay_ms` is Kafka's `group.initial.rebalance.delay.ms`.
+    pub(crate) fn new(clock: Arc<dyn Clock>, initial_delay_ms: i64) -> Self {
+        let epoch_ms = clock.wall_ms() - clock.monotonic_ms();
+        Self {
+            clock,
+            log: std::sync::OnceLock::new(),
+            groups: Mutex::default(),
+            timers: Mutex::default(),
+            timers_changed: Notify::new(),
+            next_token: AtomicU64::new(1),
+            loaded: AtomicBool::new(false),
+            initial_delay_ms,
+            epoch_ms,
+        }
+    }
+
+    /// Says where records go.
+    pub(crate) fn connect(&self, log: std::sync::Weak<dyn OffsetsLog>) {
+        let _ = self.log.set(log);
+    }
+
+    /// Group time, milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.epoch_ms + self.clock.monotonic_ms()
+    }
+
+    fn partition_of(&self, group: &str) -> Result<Arc<Partition>, ErrorCode> {
+        if group.is_empty() || group.len() > i16::MAX as usize {
+            return Err(ErrorCode::INVALID_GROUP_ID);
+        }
+        if !self.loaded.load(Ordering::Acquire) {
+            return Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+        }
+        let log = self.log.get().and_then(std::sync::Weak::upgrade);
+        log.and_then(|log| log.offsets_partition(partition_for(group)))
+            .ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<String, Arc<GroupCell>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, group: &str) -> Option<Arc<GroupCell>> {
+        self.table().get(group).cloned()
+    }
+
+    fn find_or_make(&self, group: &str) -> Result<Arc<GroupCell>, ErrorCode> {
+        let mut table = self.table();
+        if let Some(cell) = table.get(group) {
+            return Ok(Arc::clone(cell));
+        }
+        if table.len() >= MAX_GROUPS {
+            return Err(ErrorCode::GROUP_MAX_SIZE_REACHED);
+        }
+        let cell = Arc::new(self.new_cell(group));
+        table.insert(group.to_owned(), Arc::clone(&cell));
+        Ok(cell)
+    }
+
+    fn new_cell(&self, group: &str) -> GroupCell {
+        GroupCell {
+            cell: Mutex::new(Cell {
+                group: Group::new(group, self.initial_delay_ms, self.now_ms()),
+                joins: HashMap::new(),
+                syncs: HashMap::new(),
+                armed_for_ms: None,
+            }),
+        }
+    }
+
+    fn token(&self) -> Token {
+        Token(self.next_token.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// JoinGroup; `join.token` is set here.
+    pub(crate) async fn join(self: &Arc<Self>, group: &str, mut join: Join) -> JoinAnswer {
+        let member_id = join.member_id.clone();
+        let entered = self.partition_of(group).and_then(|_| match (self.find(group), member_id.is_empty()) {
+            (Some(cell), _) => Ok(cell),
+            (None, true) => self.find_or_make(group),
+            (None, false) => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+        });
+        let cell = match entered {
+            Ok(cell) => cell,
+            Err(error) => return JoinAnswer::refused(error, &member_id),
+        };
+        let (sender, receiver) = oneshot::channel();
+        join.token = self.token();
+        {
+            let mut locked = cell.lock();
+            locked.joins.insert(join.token, sender);
+            let actions = locked.group.join(join, self.now_ms());
+            self.perform(&cell, &mut locked, actions);
+        }
+        receiver
+            .await
+            .unwrap_or_else(|_| JoinAnswer::refused(ErrorCode::COORDINATOR_NOT_AVAILABLE, &member_id))
+    }
+
+    /// SyncGroup; `sync.token` is set here.
+    pub(crate) async fn sync(self: &Arc<Self>, group: &str, mut sync: Sync) -> SyncAnswer {
+        let cell = match self.partition_of(group).map(|_| self.find(group)) {
+            Ok(Some(cell)) => cell,
+            Ok(None) => return SyncAnswer::refused(ErrorCode::UNKNOWN_MEMBER_ID),
+            Err(error) => return SyncAnswer::refused(error),
+        };
+        let (sender, receiver) = oneshot::channel();
+        sync.token = self.token();
+        {
+            let mut locked = cell.lock();
+            locked.syncs.insert(sync.token, sender);
+            let actions = locked.group.sync(sync, self.now_ms());
+            self.perform(&cell, &mut locked, actions);
+        }
+        receiver.await.unwrap_or_else(|_| SyncAnswer::refused(ErrorCode::COORDINATOR_NOT_AVAILABLE))
+    }
+
+    /// Heartbeat.
+    ///
+    /// # Errors
+    /// The code to answer.
+    pub(crate) fn heartbeat(&self, group: &str, caller: &Caller) -> Result<(), ErrorCode> {
+        self.partition_of(group)?;
+        let cell = self.find(group).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
+        let mut locked = cell.lock();
+        locked.group.heartbeat(caller, self.now_ms())
+    }
+
+    /// LeaveGroup, for each member in turn.
+    ///
+    /// # Errors
+    /// The code to answer for the whole request.
+    pub(crate) fn leave(
+        self: &Arc<Self>,
+        group: &str,
+        members: &[(String, Option<String>)],
+    ) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
+        self.partition_of(group)?;
+        let Some(cell) = self.find(group) else {
+            return Ok(vec![Err(ErrorCode::UNKNOWN_MEMBER_ID); members.len()]);
+        };
+        let mut locked = cell.lock();
+        let mut results = Vec::with_capacity(members.len());
+        for (member_id, instance_id) in members {
+            let (result, actions) = locked.group.leave(member_id, instance_id.as_deref(), self.now_ms());
+            self.perform(&cell, &mut locked, actions);
+            results.push(result);
+        }
+        Ok(results)
+    }
+
+    fn perform(self: &Arc<Self>, cell: &Arc<GroupCell>, locked: &mut Cell, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Joined(token, answer) => {
+                    if let Some(sender) = locked.joins.remove(&token) {
+                        let _ = sender.send(answer);
+                    }
+                }
+                Action::Synced(token, answer) => {
+                    if let Some(sender) = locked.syncs.remove(&token) {
+                        let _ = sender.send(answer);
+                    }
+                }
+                Action::Persist(generation) => {
+                    let (coordinator, cell) = (Arc::clone(self), Arc::clone(cell));
+                    tokio::spawn(async move { coordinator.persist(&cell, generation).await });
+                }
+            }
+        }
+        self.arm(locked);
+    }
+
+    /// Looks at a group's offsets.
+    ///
+    /// # Errors
+    /// The code to answer for the group.
+    pub(crate) fn with_offsets<T>(
+        &self,
+        group: &str,
+        member: Option<(&str, i32)>,
+        look: impl FnOnce(Option<&super::offsets::GroupOffsets>) -> T,
+    ) -> Result<T, ErrorCode> {
+        self.partition_of(group)?;
+        let Some(cell) = self.find(group) else { return Ok(look(None)) };
+        let locked = cell.lock();
+        if let Some((member_id, epoch)) = member {
+            locked.group.check_reader(Some(member_id), epoch)?;
+        }
+        Ok(look(Some(&locked.group.offsets)))
+    }
+
+    /// One group; `None` when there is none.
+    ///
+    /// # Errors
+    /// The code to answer.
+    pub(crate) fn describe(&self, group: &str) -> Result<Option<GroupView>, ErrorCode> {
+        self.partition_of(group)?;
+        Ok(self.find(group).map(|cell| view(&cell.lock().group)))
+    }
+
+    /// All groups, ordered by name.
+    ///
+    /// # Errors
+    /// COORDINATOR_LOAD_IN_PROGRESS until they are loaded.
+    pub(crate) fn list(&self) -> Result<Vec<GroupView>, ErrorCode> {
+        if !self.loaded.load(Ordering::Acquire) {
+            return Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+        }
+        let cells: Vec<_> = self.table().values().cloned().collect();
+        let mut views: Vec<_> = cells.iter().map(|cell| view(&cell.lock().group)).collect();
+        views.retain(|view| view.phase != Phase::Dead);
+        views.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(views)
+    }
+
+    /// The committed offsets of all groups.
+    ///
+    /// # Errors
+    /// COORDINATOR_LOAD_IN_PROGRESS until they are loaded.
+    pub(crate) fn committed(&self) -> Result<Vec<(String, Vec<(OffsetKey, OffsetValue)>)>, ErrorCode> {
+        if !self.loaded.load(Ordering::Acquire) {
+            return Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+        }
+        let cells: Vec<_> = self.table().iter().map(|(id, cell)| (id.clone(), Arc::clone(cell))).collect();
+        let offsets = |cell: &GroupCell| {
+            cell.lock().group.offsets.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        Ok(cells.into_iter().map(|(id, cell)| (id, offsets(&cell))).collect())
+    }
+
+    /// DeleteGroups for one group.
+    ///
+    /// # Errors
+    /// The code to answer.
+    pub(crate) async fn delete(self: &Arc<Self>, group: &str) -> Result<(), ErrorCode> {
+        self.partition_of(group)?;
+        let cell = self.find(group).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
+        let keys: Vec<OffsetKey> = {
+            let mut locked = cell.lock();
+            locked.group.delete()?;
+            locked.group.offsets.iter().map(|(key, _)| key.clone()).collect()
+        };
+        self.table().remove(group);
+        let (coordinator, group) = (Arc::clone(self), group.to_owned());
+        let work = async move { coordinator.bury(&group, keys, true).await };
+        tokio::spawn(work).await.unwrap_or(Err(ErrorCode::UNKNOWN_SERVER_ERROR))
+    }
+
+    /// Forgets offsets that have expired, or whose topic is gone, and groups with nothing left.
+    pub(crate) async fn expire(self: &Arc<Self>, topics: &Topics) {
+        let cells: Vec<_> = self.table().iter().map(|(id, cell)| (id.clone(), Arc::clone(cell))).collect();
+        for (id, cell) in cells {
+            let (gone, forget) = {
+                let mut locked = cell.lock();
+                let gone = expired_offsets(&locked.group, topics, self.now_ms());
+                for key in &gone {
+                    locked.group.offsets.remove(key);
+                }
+                let forget =
+                    locked.group.is_forgettable() && (!gone.is_empty() || locked.group.generation() > 0);
+                let forget = forget && locked.group.delete().is_ok();
+                (gone, forget)
+            };
+            if forget {
+                self.table().remove(&id);
+            }
+            if (forget || !gone.is_empty())
+                && let Err(error) = self.bury(&id, gone, forget).await
+            {
+                tracing::warn!(
+                    group = id,
+                    ?error,
+                    "expired offsets cannot be recorded as such; they expire again later"
+                );
+            }
+        }
+    }
+}
+
+fn view(group: &Group) -> GroupView {
+    GroupView {
+        id: group.id().to_owned(),
+        phase: group.phase(),
+        protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
+        protocol: group.protocol().unwrap_or_default().to_owned(),
+        record: group.to_record(),
+    }
+}
+
+fn expired_offsets(group: &Group, topics: &Topics, now_ms: i64) -> Vec<OffsetKey> {
+    let topic_is_gone = |value: &OffsetValue| value.topic_id.is_some_and(|id| topics.with_id(id).is_none());
+    let mut gone: Vec<OffsetKey> =
+        group.offsets.iter().filter(|(_, value)| topic_is_gone(value)).map(|(key, _)| key.clone()).collect();
+    match (group.phase(), group.protocol_type()) {
+        (Phase::Empty, Some(_)) => gone.extend(group.offsets.expired(Some(group.phase_since_ms()), now_ms)),
+        (Phase::Empty, None) => gone.extend(group.offsets.expired(None, now_ms)),
+        // What a group with members reads is not known here, so nothing of it expires.
+        _ => {}
+    }
+    gone
+}

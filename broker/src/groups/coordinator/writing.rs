@@ -1,0 +1,177 @@
+//! What groups decide becomes records of `__consumer_offsets`.
+
+use std::sync::Arc;
+
+use wire::ErrorCode;
+use wire::batch::{BatchBuilder, BatchOptions, NewRecord};
+
+use super::{Coordinator, GroupCell, NewOffset};
+use crate::error_codes;
+use crate::groups::MAX_OFFSETS_PER_GROUP;
+use crate::groups::group::Caller;
+use crate::groups::offsets::OffsetKey;
+use crate::groups::records::Key;
+use crate::partition::{AppendRefused, Partition};
+
+/// One batch of group records stays below this, so that it finds room in any journal.
+const BATCH_BYTES: usize = 16 << 10;
+/// A record to write: key, and value or tombstone.
+type KeyValue = (Vec<u8>, Option<Vec<u8>>);
+
+/// What a batch and a key add to a group's record.
+const RECORD_ROOM_BYTES: usize = 512;
+/// Tombstones are small; so many of them stay below [`BATCH_BYTES`] with names of usual length.
+const TOMBSTONES_PER_BATCH: usize = 64;
+
+impl Coordinator {
+    pub(super) async fn persist(self: &Arc<Self>, cell: &Arc<GroupCell>, generation: i32) {
+        let written = self.write_group(cell, generation).await;
+        if let Err(error) = &written {
+            tracing::warn!(group = cell.lock().group.id(), %error, "the group cannot be recorded");
+        }
+        let mut locked = cell.lock();
+        let actions = locked.group.persisted(generation, written.is_ok(), self.now_ms());
+        self.perform(cell, &mut locked, actions);
+    }
+
+    async fn write_group(&self, cell: &GroupCell, generation: i32) -> Result<(), AppendRefused> {
+        let (id, size) = {
+            let locked = cell.lock();
+            (locked.group.id().to_owned(), locked.group.to_record().encode().len() + RECORD_ROOM_BYTES)
+        };
+        let Ok(partition) = self.partition_of(&id) else {
+            return Err(hotlog::error::CommitError::Closed.into());
+        };
+        // The group may grow while room is awaited; then the record is written again with what it takes.
+        let mut wanted = size * 2;
+        loop {
+            let room = partition.reserve(wanted).await?;
+            let appended = {
+                let locked = cell.lock();
+                if locked.group.generation() != generation {
+                    return Ok(());
+                }
+                let record = (Key::Group(id.clone()).encode(), Some(locked.group.to_record().encode()));
+                let batch = batch_of(&[record], self.now_ms());
+                if batch.len() > wanted {
+                    wanted = batch.len() * 2;
+                    continue;
+                }
+                partition.append(room, &batch, hotlog::Origin::Internal)?
+            };
+            return Ok(partition.commit(appended.ticket).await?);
+        }
+    }
+
+    /// OffsetCommit: answered once the offsets are committed.
+    ///
+    /// # Errors
+    /// The code to answer for every partition.
+    pub(crate) async fn commit(
+        self: &Arc<Self>,
+        group: &str,
+        caller: Caller,
+        offsets: Vec<NewOffset>,
+    ) -> Result<(), ErrorCode> {
+        let partition = self.partition_of(group)?;
+        let cell = match self.find(group) {
+            Some(cell) => cell,
+            // A commit without membership makes a group that only holds offsets.
+            None if caller.generation < 0 && caller.member_id.is_empty() => self.find_or_make(group)?,
+            None => return Err(ErrorCode::ILLEGAL_GENERATION),
+        };
+        let (coordinator, group) = (Arc::clone(self), group.to_owned());
+        let work = async move { coordinator.commit_now(&partition, &cell, &group, &caller, offsets).await };
+        tokio::spawn(work).await.unwrap_or(Err(ErrorCode::UNKNOWN_SERVER_ERROR))
+    }
+
+    async fn commit_now(
+        &self,
+        partition: &Partition,
+        cell: &GroupCell,
+        group: &str,
+        caller: &Caller,
+        offsets: Vec<NewOffset>,
+    ) -> Result<(), ErrorCode> {
+        cell.lock().group.check_commit(caller, self.now_ms())?;
+        for chunk in chunks(offsets) {
+            let records: Vec<KeyValue> = chunk
+                .iter()
+                .map(|NewOffset { key: (topic, number), value }| {
+                    let key =
+                        Key::Offset { group: group.to_owned(), topic: topic.clone(), partition: *number };
+                    (key.encode(), Some(value.encode()))
+                })
+                .collect();
+            let batch = batch_of(&records, self.now_ms());
+            let room = partition.reserve(batch.len()).await.map_err(|error| error_codes::of_room(&error))?;
+            let appended = {
+                let mut locked = cell.lock();
+                locked.group.check_commit(caller, self.now_ms())?;
+                if locked.group.offsets.len() + chunk.len() > MAX_OFFSETS_PER_GROUP {
+                    return Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE);
+                }
+                let appended = partition.append(room, &batch, hotlog::Origin::Internal);
+                appended.map_err(|error| error_codes::of_append(&error.into()))?
+            };
+            let committed = partition.commit(appended.ticket).await;
+            committed.map_err(|error| error_codes::of_commit(&error))?;
+            let mut locked = cell.lock();
+            for (at, offset) in (appended.base_offset.0..).zip(chunk) {
+                locked.group.offsets.apply(offset.key, offset.value, at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes tombstones.
+    pub(super) async fn bury(
+        &self,
+        group: &str,
+        keys: Vec<OffsetKey>,
+        whole_group: bool,
+    ) -> Result<(), ErrorCode> {
+        let partition = self.partition_of(group)?;
+        let mut records: Vec<KeyValue> = keys
+            .into_iter()
+            .map(|(topic, number)| Key::Offset { group: group.to_owned(), topic, partition: number })
+            .map(|key| (key.encode(), None))
+            .collect();
+        if whole_group {
+            records.push((Key::Group(group.to_owned()).encode(), None));
+        }
+        for chunk in records.chunks(TOMBSTONES_PER_BATCH) {
+            let batch = batch_of(chunk, self.now_ms());
+            let appended = partition.append_committed(&batch).await;
+            appended.map_err(|error| error_codes::of_append(&error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Splits offsets so that each part fits a small batch.
+fn chunks(offsets: Vec<NewOffset>) -> Vec<Vec<NewOffset>> {
+    let mut chunks = vec![Vec::new()];
+    let mut bytes = 0;
+    for offset in offsets {
+        let size = 128 + 2 * offset.key.0.len() + offset.value.metadata.len();
+        if bytes + size > BATCH_BYTES && bytes > 0 {
+            chunks.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(last) = chunks.last_mut() {
+            last.push(offset);
+        }
+    }
+    chunks.retain(|chunk| !chunk.is_empty());
+    chunks
+}
+
+fn batch_of(records: &[KeyValue], timestamp_ms: i64) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    for (key, value) in records {
+        builder.push(&NewRecord { timestamp_ms, key: Some(key), value: value.as_deref(), headers: &[] });
+    }
+    builder.build()
+}

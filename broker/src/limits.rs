@@ -1,0 +1,61 @@
+//! Every bound of the broker in one place, with its unit and its reason.
+
+use std::time::Duration;
+
+/// The largest request frame, as Kafka's `socket.request.max.bytes`.
+pub(crate) const MAX_REQUEST_BYTES: usize = 100 << 20;
+/// Largest first frame of a connection: nobody has said who they are yet, and an ApiVersions request is tiny.
+pub(crate) const MAX_FIRST_REQUEST_BYTES: usize = 128 << 10;
+/// Connections at a time, in all and from one address.
+pub(crate) const MAX_CONNECTIONS: usize = 10_000;
+/// Connections from one address at a time.
+pub(crate) const MAX_CONNECTIONS_PER_ADDRESS: usize = 1_000;
+/// A connection that says nothing for this long is closed, as Kafka's `connections.max.idle.ms`.
+pub(crate) const IDLE_TIMEOUT_MS: i64 = 600_000;
+/// A connection that has begun a frame must go on with it within this time.
+pub(crate) const STALLED_REQUEST_MS: i64 = 60_000;
+/// A connection whose first request has not come within this time is closed.
+pub(crate) const FIRST_REQUEST_TIMEOUT_MS: i64 = 10_000;
+/// A peer that takes nothing of its answers for this long is closed.
+pub(crate) const STALLED_RESPONSE_MS: i64 = 60_000;
+/// How often connections are looked at for the four timeouts above.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Requests of one connection that are begun and not answered: beyond it, nothing more is read.
+pub(crate) const MAX_PIPELINED_REQUESTS: usize = 128;
+/// Bytes of finished answers one connection may hold back before nothing more is read from it.
+pub(crate) const MAX_QUEUED_RESPONSE_BYTES: usize = 8 << 20;
+/// A connection reads into a buffer that grows up to this while requests are small; larger frames need a share of
+/// [`LARGE_REQUESTS_BYTES`].
+pub(crate) const READ_BUFFER_BYTES: usize = 1 << 20;
+/// The buffer of a connection that has just begun.
+pub(crate) const FIRST_READ_BYTES: usize = 16 << 10;
+/// All frames above [`READ_BUFFER_BYTES`] together: further ones wait.
+pub(crate) const LARGE_REQUESTS_BYTES: usize = 256 << 20;
+/// All answers to fetches held in memory together: further fetches wait, or are given less.
+pub(crate) const FETCH_RESPONSES_BYTES: usize = 256 << 20;
+/// One answer to a fetch, whatever the client asks for.
+pub(crate) const MAX_FETCH_RESPONSE_BYTES: usize = 55 << 20;
+/// The longest a fetch may wait for data.
+pub(crate) const MAX_FETCH_WAIT_MS: i64 = 300_000;
+/// Fetch sessions kept, as Kafka's `max.incremental.fetch.session.cache.slots`.
+pub(crate) const MAX_FETCH_SESSIONS: usize = 1_000;
+/// A fetch session may be evicted when it has not been used for this long.
+pub(crate) const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
+/// Partitions one request may name.
+pub(crate) const MAX_PARTITIONS_PER_REQUEST: usize = 100_000;
+/// Partitions one topic may have.
+pub(crate) const MAX_PARTITIONS_PER_TOPIC: i32 = 10_000;
+/// Partitions the broker holds.
+pub(crate) const MAX_PARTITIONS: usize = 100_000;
+/// Bytes a topic's overrides may take.
+pub(crate) const MAX_CONFIG_BYTES: usize = 32 << 10;
+/// Producer ids made durable at a time; a restart loses what is left of the block.
+pub(crate) const PRODUCER_ID_BLOCK: i64 = 1_000;
+/// How long a stop waits for requests under way.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a record batch may grow to when `validation=records` decompresses it.
+pub(crate) const MAX_DECOMPRESSED_BYTES: usize = 128 << 20;
+/// Vectors of one `writev`.
+pub(crate) const MAX_WRITE_VECTORS: usize = 64;
+/// Bytes one `sendfile` moves on a disk thread before the connection is looked at again.
+pub(crate) const SEND_FILE_BYTES: usize = 1 << 20;

@@ -1,0 +1,441 @@
+//! One partition as the broker serves it: appends go to the hot log, reads to the hot log or to the store.
+//!
+//! Owns: the one place where hot and cold meet ([`Partition::read`]), and searches by time across both.
+//! Does not own: segments and the journal (crate `hotlog`), objects (crate `tiering`), the topic's settings.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use hotlog::error::{AppendError, CommitError, ReadError, RoomError};
+use hotlog::{
+    Appended, HotPiece, Isolation, LogDirectory, Origin, Partition as HotPartition, PartitionId, ReadLimits,
+    Room, Ticket,
+};
+use tiering::{ReadError as TierReadError, Tier};
+use wire::batch::{BatchView, Batches, Records as RecordIter, RecordsError};
+use wire::codec::{FileRange, Piece};
+use wire::ids::{LeaderEpoch, Offset};
+
+use crate::archive::ArchivedLog;
+use crate::limits::MAX_DECOMPRESSED_BYTES;
+use crate::validation::BatchRefused;
+use crate::waiters::Waiters;
+
+/// Why a batch was not appended, or not committed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum AppendRefused {
+    /// It failed validation.
+    #[error(transparent)]
+    Batch(#[from] BatchRefused),
+    /// The journal has no room for it.
+    #[error(transparent)]
+    Room(#[from] RoomError),
+    /// The log refused it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// It was not committed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Why a read failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum ReadRefused {
+    /// The hot log refused it.
+    #[error(transparent)]
+    Hot(#[from] ReadError),
+    /// The store could not serve it.
+    #[error(transparent)]
+    Cold(#[from] TierReadError),
+    /// A batch that was read is damaged.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl From<RecordsError> for ReadRefused {
+    fn from(error: RecordsError) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+/// What a read found: whole batches, and the bounds at that moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    /// Whole batches in order; the first may begin below the offset asked for.
+    pub(crate) pieces: Vec<Piece>,
+    /// The high watermark.
+    pub(crate) high_watermark: Offset,
+    /// The last stable offset.
+    pub(crate) last_stable_offset: Offset,
+    /// The log start.
+    pub(crate) log_start: Offset,
+    /// Producer id and first offset of transactions to leave out; only for readers of committed records.
+    pub(crate) aborted: Vec<(i64, i64)>,
+}
+
+impl Read {
+    /// Bytes of all pieces.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pieces.iter().map(Piece::length).sum()
+    }
+}
+
+/// An offset found by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimedOffset {
+    /// The record's offset.
+    pub(crate) offset: Offset,
+    /// The record's time, milliseconds since 1970.
+    pub(crate) timestamp_ms: i64,
+}
+
+/// What a partition has in the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Tiered {
+    /// The store.
+    pub(crate) tier: Tier,
+    /// The local log as the archiver sees it.
+    pub(crate) archived: Arc<ArchivedLog>,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    hot: Arc<HotPartition>,
+    directory: LogDirectory,
+    tiered: Option<Tiered>,
+    /// The fetches that wait for it to grow.
+    pub(crate) waiters: Arc<Waiters>,
+}
+
+impl Partition {
+    /// Puts together what serves a partition; `tiered` only when a store is configured.
+    pub(crate) fn new(
+        hot: Arc<HotPartition>,
+        directory: LogDirectory,
+        tiered: Option<Tiered>,
+        waiters: Arc<Waiters>,
+    ) -> Self {
+        Self { hot, directory, tiered, waiters }
+    }
+
+    /// Its identity.
+    pub(crate) fn id(&self) -> PartitionId {
+        self.hot.id()
+    }
+
+    /// The local log.
+    pub(crate) fn hot(&self) -> &Arc<HotPartition> {
+        &self.hot
+    }
+
+    /// The local log as the archiver sees it; none without a store.
+    pub(crate) fn archived(&self) -> Option<&Arc<ArchivedLog>> {
+        self.tiered.as_ref().map(|tiered| &tiered.archived)
+    }
+
+    fn tier(&self) -> Option<&Tier> {
+        self.tiered.as_ref().map(|tiered| &tiered.tier)
+    }
+
+    /// Reserves room for a batch; the second of the pair says whether there was a wait.
+    pub(crate) fn reserve(
+        &self,
+        bytes: usize,
+    ) -> impl Future<Output = Result<Room, RoomError>> + Send + use<> {
+        self.directory.reserve_room(bytes)
+    }
+
+    /// Appends a checked batch. Never blocks.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was appended then.
+    pub(crate) fn append(&self, room: Room, batch: &[u8], origin: Origin) -> Result<Appended, AppendError> {
+        self.hot.append(room, batch, origin)
+    }
+
+    /// Appends a batch of the broker's own and waits until it is committed.
+    ///
+    /// # Errors
+    /// [`AppendRefused`].
+    pub(crate) async fn append_committed(&self, batch: &[u8]) -> Result<Appended, AppendRefused> {
+        let room = self.reserve(batch.len()).await?;
+        let appended = self.append(room, batch, Origin::Internal)?;
+        self.commit(appended.ticket).await?;
+        Ok(appended)
+    }
+
+    /// Waits until everything up to `ticket` is committed.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub(crate) async fn commit(&self, ticket: Ticket) -> Result<(), CommitError> {
+        self.directory.commit(ticket).await
+    }
+
+    /// The first offset of the log, wherever its bytes are.
+    pub(crate) fn log_start(&self) -> Offset {
+        self.hot.log_start()
+    }
+
+    /// Where readers stop.
+    pub(crate) fn readable_end(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.hot.high_watermark(),
+            Isolation::ReadCommitted => self.hot.last_stable_offset(),
+        }
+    }
+
+    /// The epoch that new batches get.
+    pub(crate) fn leader_epoch(&self) -> LeaderEpoch {
+        self.hot.leader_epoch()
+    }
+
+    /// What the store holds.
+    pub(crate) fn tiered(&self) -> Option<tiering::RemoteRange> {
+        self.tier()?.range(self.id())
+    }
+
+    /// Reads whole batches from the one that holds `from`. This is where hot and cold meet.
+    ///
+    /// # Errors
+    /// [`ReadRefused`].
+    pub(crate) async fn read(
+        &self,
+        from: Offset,
+        limits: ReadLimits,
+        isolation: Isolation,
+    ) -> Result<Read, ReadRefused> {
+        if from >= self.hot.log_start() && from < self.hot.local_log_start() && self.tiered.is_some() {
+            self.read_cold(from, limits.max_bytes).await
+        } else {
+            self.read_hot(from, limits, isolation).await
+        }
+    }
+
+    async fn read_hot(
+        &self,
+        from: Offset,
+        limits: ReadLimits,
+        isolation: Isolation,
+    ) -> Result<Read, ReadRefused> {
+        let found = if self.hot.reads_from_memory(from) {
+            self.hot.read(from, limits, isolation)?
+        } else {
+            let hot = Arc::clone(&self.hot);
+            on_disk_thread(move || hot.read(from, limits, isolation)).await??
+        };
+        let mut pieces = Vec::with_capacity(found.pieces.len());
+        for piece in found.pieces {
+            pieces.push(match piece {
+                HotPiece::Memory(bytes) => Piece::Memory(bytes),
+                HotPiece::File(range) => match range.std_file() {
+                    Some(file) => Piece::File(FileRange {
+                        file: Arc::clone(file),
+                        position: range.position,
+                        length: range.length,
+                    }),
+                    None => {
+                        let read = on_disk_thread(move || range.read()).await?;
+                        Piece::Memory(read.map_err(|error| ReadRefused::Unreadable(error.to_string()))?)
+                    }
+                },
+            });
+        }
+        Ok(Read {
+            pieces,
+            high_watermark: found.high_watermark,
+            last_stable_offset: found.last_stable_offset,
+            log_start: found.log_start,
+            aborted: found.aborted.iter().map(|range| (range.producer_id.0, range.first_offset.0)).collect(),
+        })
+    }
+
+    async fn read_cold(&self, from: Offset, max_bytes: usize) -> Result<Read, ReadRefused> {
+        let tier = self.tier().expect("the caller saw the tier");
+        let mut from = from;
+        loop {
+            let found = tier.fetch(self.id(), from, max_bytes).await?;
+            if found.batches.is_empty()
+                && found.next_offset > from
+                && found.next_offset < self.hot.local_log_start()
+            {
+                // A hole: what stood there is gone, and the reader is led across it.
+                from = found.next_offset;
+                continue;
+            }
+            return Ok(Read {
+                pieces: found.batches.into_iter().map(Piece::Memory).collect(),
+                high_watermark: self.hot.high_watermark(),
+                last_stable_offset: self.hot.last_stable_offset(),
+                log_start: self.hot.log_start(),
+                aborted: found
+                    .aborted
+                    .iter()
+                    .map(|range| (range.producer_id.0, range.first_offset.0))
+                    .collect(),
+            });
+        }
+    }
+
+    /// The first record at or after a time, in the store first, then locally.
+    ///
+    /// # Errors
+    /// [`ReadRefused`].
+    pub(crate) async fn offset_for_time(
+        &self,
+        timestamp_ms: i64,
+        isolation: Isolation,
+    ) -> Result<Option<TimedOffset>, ReadRefused> {
+        if let Some(tier) = self.tier().filter(|_| self.hot.log_start() < self.hot.local_log_start()) {
+            let found = tier.offset_for_time(self.id(), timestamp_ms).await?;
+            if let Some(found) = found.filter(|found| found.offset < self.hot.local_log_start()) {
+                return Ok(Some(TimedOffset { offset: found.offset, timestamp_ms: found.timestamp_ms }));
+            }
+        }
+        let hot = Arc::clone(&self.hot);
+        let found = on_disk_thread(move || hot.offset_for_time(timestamp_ms, isolation)).await??;
+        let Some(found) = found else { return Ok(None) };
+        let wanted = |record_ms: i64| record_ms >= timestamp_ms;
+        self.record_in_batch(found.batch_base_offset, wanted).await
+    }
+
+    /// The first record with the largest time held locally.
+    ///
+    /// # Errors
+    /// [`ReadRefused`].
+    pub(crate) async fn offset_of_max_timestamp(&self) -> Result<Option<TimedOffset>, ReadRefused> {
+        let hot = Arc::clone(&self.hot);
+        let Some(found) = on_disk_thread(move || hot.offset_of_max_timestamp()).await?? else {
+            return Ok(None);
+        };
+        self.record_in_batch(found.batch_base_offset, |record_ms| record_ms >= found.max_timestamp_ms).await
+    }
+
+    async fn record_in_batch(
+        &self,
+        base_offset: Offset,
+        wanted: impl Fn(i64) -> bool,
+    ) -> Result<Option<TimedOffset>, ReadRefused> {
+        let limits = ReadLimits { max_bytes: 0, at_least_one_batch: true };
+        let start = self.hot.log_start();
+        let read = self.read_hot(base_offset.max(start), limits, Isolation::ReadUncommitted).await?;
+        let Some(bytes) = self.in_memory(read.pieces).await? else { return Ok(None) };
+        let batch = BatchView::first(&bytes).map_err(|error| ReadRefused::Unreadable(error.to_string()))?;
+        let mut records = RecordIter::new(&batch, MAX_DECOMPRESSED_BYTES);
+        while let Some(record) = records.next_record()? {
+            if record.offset >= start && wanted(record.timestamp_ms) {
+                return Ok(Some(TimedOffset { offset: record.offset, timestamp_ms: record.timestamp_ms }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first piece as bytes in memory.
+    async fn in_memory(&self, pieces: Vec<Piece>) -> Result<Option<Bytes>, ReadRefused> {
+        match pieces.into_iter().next() {
+            None => Ok(None),
+            Some(Piece::Memory(bytes)) => Ok(Some(bytes)),
+            Some(Piece::File(range)) => {
+                let read = on_disk_thread(move || {
+                    let mut bytes = vec![0; range.length];
+                    std::os::unix::fs::FileExt::read_exact_at(&*range.file, &mut bytes, range.position)?;
+                    Ok::<_, std::io::Error>(Bytes::from(bytes))
+                });
+                let bytes = read.await?.map_err(|error| ReadRefused::Unreadable(error.to_string()))?;
+                Ok(Some(bytes))
+            }
+        }
+    }
+
+    /// Reads everything up to the end, in order, handing each run of batches to `each`.
+    ///
+    /// # Errors
+    /// [`ReadRefused`]; what `each` says ends the scan.
+    pub(crate) async fn scan(
+        &self,
+        mut each: impl FnMut(BatchView<'_>) -> Result<(), ReadRefused> + Send,
+    ) -> Result<(), ReadRefused> {
+        let mut from = self.log_start();
+        let limits = ReadLimits { max_bytes: SCAN_BYTES, at_least_one_batch: true };
+        while from < self.hot.high_watermark() {
+            let read = self.read(from, limits, Isolation::ReadUncommitted).await?;
+            let before = from;
+            for piece in read.pieces {
+                let Some(bytes) = self.in_memory(vec![piece]).await? else { continue };
+                for batch in Batches::new(&bytes) {
+                    let batch = batch.map_err(|error| ReadRefused::Unreadable(error.error.to_string()))?;
+                    from = batch.header().next_offset();
+                    each(batch)?;
+                }
+            }
+            if from == before {
+                return Err(ReadRefused::Unreadable(format!("nothing can be read at offset {from}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The ends of epochs: where `epoch` ends, as OffsetForLeaderEpoch answers.
+    pub(crate) fn offset_for_leader_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        if let Some(tier) = self.tier() {
+            let epochs = tier.epochs(self.id());
+            let local_start = self.hot.local_log_start();
+            let at = epochs.partition_point(|start| start.epoch <= epoch);
+            if let (Some(own), Some(next)) = (epochs[..at].last(), epochs.get(at))
+                && next.start_offset < local_start
+            {
+                return Some((own.epoch, next.start_offset));
+            }
+        }
+        self.hot.offset_for_leader_epoch(epoch).map(|found| (found.epoch, found.end_offset))
+    }
+
+    /// Moves the log start up and waits until that is durable.
+    ///
+    /// # Errors
+    /// [`MoveStartError`].
+    pub(crate) async fn move_log_start(&self, to: Offset) -> Result<(), MoveStartError> {
+        let room = self.directory.reserve_room(self.hot.change_bytes()).await?;
+        let ticket = self.hot.move_log_start(room, to)?;
+        self.directory.commit(ticket).await.map_err(hotlog::error::ChangeError::from)?;
+        Ok(())
+    }
+}
+
+/// Why a log start was not moved.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum MoveStartError {
+    /// The journal has no room.
+    #[error(transparent)]
+    Room(#[from] RoomError),
+    /// The log refused.
+    #[error(transparent)]
+    Change(#[from] hotlog::error::ChangeError),
+}
+
+/// How much one step of a scan reads.
+const SCAN_BYTES: usize = 1 << 20;
+
+/// Runs what may block on the disk where blocking holds up nobody else.
+async fn on_disk_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ReadRefused> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ReadRefused::Unreadable(format!("a disk thread failed: {error}")))
+}
+
+/// Polls a future once; `None` when it is not ready.
+pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        let future = pin!(&mut *future);
+        Poll::Ready(match future.poll(context) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}

@@ -1,0 +1,372 @@
+//! A broker's life: open, recover, serve, stop.
+//!
+//! In order: the options are checked; the log directory is opened and its metadata replayed, which says which topics
+//! the journal may name; the log recovers; the store is opened, which may refuse the folder; topics are opened; clients
+//! are served; groups are loaded beside that. A stop accepts nobody new, lets what was begun come to its end, closes
+//! the store's work, writes what the log still holds in memory, and lets go of the folder.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hotlog::{LogDirectory, LogOptions, PartitionConfig, PartitionId, RecoveryReport, TopicDirectory};
+use tiering::object::BlockCodec;
+use tiering::{OpenTierError, Tier, TierOptions};
+use tokio_util::sync::CancellationToken;
+use topology::{Address, FlushMode};
+
+use crate::api::Requests;
+use crate::broker::{Advertised, BROKER_ID, Broker, ChangeError, Parts, random_topic_id};
+use crate::clock::{Clock, SystemClock};
+use crate::connection::{Listener, ListenerOptions};
+use crate::groups::{OFFSETS_PARTITIONS, coordinator};
+use crate::metadata::MetadataLog;
+use crate::metadata::image::{ClusterIdentity, MetadataImage};
+use crate::metadata::log::{HotMetadataLog, ReplayMetadataError, replay};
+use crate::metadata::records::MetadataRecord;
+use crate::options::{BrokerOptions, OptionsError};
+use crate::partition::{Partition, ReadRefused};
+use crate::waiters::WaiterTable;
+use crate::{retention, status};
+
+/// Memory that reads from the store may take in all.
+const TIER_READ_BUDGET_BYTES: usize = 256 << 20;
+/// Threads of the store's own runtime.
+const TIER_THREADS: usize = 2;
+
+/// Why a broker does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The options cannot be.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The data folder cannot be made or read.
+    #[error("data folder {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Open(#[from] hotlog::error::OpenError),
+    /// The metadata cannot be read.
+    #[error(transparent)]
+    Metadata(Box<dyn std::error::Error + Send + Sync>),
+    /// The folder belongs to a cluster of another name.
+    #[error("the data folder belongs to cluster {found:?}, and --cluster says {asked:?}")]
+    OtherCluster {
+        /// What the folder says.
+        found: String,
+        /// What the command line says.
+        asked: String,
+    },
+    /// The store refuses this folder, or cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenTierError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The admin address cannot be listened on.
+    #[error(transparent)]
+    Admin(#[from] control::ListenError),
+    /// The metadata cannot be written.
+    #[error(transparent)]
+    Change(Box<dyn std::error::Error + Send + Sync>),
+    /// The log could not be closed in good order; the next start recovers.
+    #[error("the log was not closed in good order: {0}")]
+    Close(hotlog::error::CommitError),
+    /// A thread for blocking work failed.
+    #[error("a thread for blocking work failed: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+impl From<ReplayMetadataError> for ServeError {
+    fn from(error: ReplayMetadataError) -> Self {
+        Self::Metadata(error.into())
+    }
+}
+
+impl From<ChangeError> for ServeError {
+    fn from(error: ChangeError) -> Self {
+        Self::Change(error.into())
+    }
+}
+
+/// The log directory and what its metadata says.
+struct Opened {
+    directory: LogDirectory,
+    image: MetadataImage,
+    report: RecoveryReport,
+}
+
+/// Runs a broker until `stop` is cancelled, then stops it in good order.
+///
+/// # Errors
+/// [`ServeError`]: why it did not start, or did not stop in good order.
+pub async fn serve(options: BrokerOptions, stop: CancellationToken) -> Result<(), ServeError> {
+    options.check()?;
+    if options.insecure_listen && !options.listen.is_loopback() {
+        tracing::warn!(
+            listen = %options.listen,
+            "INSECURE: other machines can connect, nothing is encrypted, and nobody is asked who they are",
+        );
+    }
+    let was_empty = prepare_folder(&options.data).await?;
+    let waiters = Arc::new(WaiterTable::default());
+    let opened = open_log(&options, Arc::clone(&waiters)).await?;
+    let directory = opened.directory.clone();
+    let started = start(&options, opened, waiters, stop.clone()).await;
+    let broker = match started {
+        Ok(broker) => broker,
+        Err(error) => {
+            close(directory).await?;
+            if was_empty && matches!(error, ServeError::Store(_)) {
+                // Nothing was ever kept here: the folder is as empty as it was, ready for `tier recover`.
+                empty_folder(&options.data).await?;
+            }
+            return Err(error);
+        }
+    };
+    run(&options, &broker, stop).await?;
+    if let Some(tier) = broker.tier.clone() {
+        tier.close().await;
+    }
+    close(directory).await?;
+    tracing::info!("stopped in good order");
+    Ok(())
+}
+
+async fn close(directory: LogDirectory) -> Result<(), ServeError> {
+    tokio::task::spawn_blocking(move || directory.close()).await?.map_err(ServeError::Close)
+}
+
+/// Makes the folder; says whether nothing was in it.
+async fn prepare_folder(path: &Path) -> Result<bool, ServeError> {
+    let path = path.to_owned();
+    let prepared = tokio::task::spawn_blocking(move || {
+        let result =
+            std::fs::create_dir_all(&path).and_then(|()| Ok(std::fs::read_dir(&path)?.next().is_none()));
+        result.map_err(|source| ServeError::Folder { path, source })
+    });
+    prepared.await?
+}
+
+async fn empty_folder(path: &Path) -> Result<(), ServeError> {
+    let path = path.to_owned();
+    let emptied = tokio::task::spawn_blocking(move || {
+        let emptied = std::fs::remove_dir_all(&path).and_then(|()| std::fs::create_dir(&path));
+        emptied.map_err(|source| ServeError::Folder { path, source })
+    });
+    emptied.await?
+}
+
+async fn open_log(options: &BrokerOptions, waiters: Arc<WaiterTable>) -> Result<Opened, ServeError> {
+    let log = LogOptions {
+        journal_directory: options.journal.clone(),
+        flush: match options.flush {
+            FlushMode::Ack => hotlog::FlushMode::Ack,
+            FlushMode::Os => hotlog::FlushMode::Os,
+        },
+        accept_loss: options.accept_loss,
+        listener: waiters,
+        ..LogOptions::new(options.data.clone())
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        let recovering = LogDirectory::open(log)?;
+        let image = replay(&recovering.metadata_batches()?)?;
+        let topics = TopicDirectory {
+            live: image.topics().map(|topic| topic.topic_id).collect(),
+            deleted: image.deleted().map(|(id, _)| id).collect(),
+        };
+        let (directory, report) = recovering.finish(&topics)?;
+        Ok::<_, ServeError>(Opened { directory, image, report })
+    });
+    let opened = opened.await??;
+    tracing::info!(
+        start = opened.report.start_number,
+        commits = opened.report.commits,
+        batches = opened.report.batches,
+        "the log is recovered",
+    );
+    for loss in &opened.report.losses {
+        tracing::error!(loss, "LOST");
+    }
+    Ok(opened)
+}
+
+async fn start(
+    options: &BrokerOptions,
+    opened: Opened,
+    waiters: Arc<WaiterTable>,
+    stop: CancellationToken,
+) -> Result<Arc<Broker>, ServeError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let Opened { directory, mut image, report } = opened;
+    let metadata_partition = directory
+        .create_partition(PartitionId::METADATA, PartitionConfig::default())
+        .map_err(ChangeError::from)?;
+    let metadata_log = HotMetadataLog {
+        directory: directory.clone(),
+        partition: metadata_partition,
+        clock: Arc::clone(&clock),
+    };
+    let fresh = image.identity.is_none();
+    let identity = match &image.identity {
+        Some(identity) => identity.clone(),
+        None => {
+            let record = new_identity(&options.cluster, clock.wall_ms());
+            metadata_log.commit(std::slice::from_ref(&record)).await.map_err(ChangeError::from)?;
+            image.apply(&record);
+            image.identity.clone().expect("the record was just applied")
+        }
+    };
+    if identity.name != options.cluster {
+        return Err(ServeError::OtherCluster { found: identity.name, asked: options.cluster.clone() });
+    }
+    let tier = match &options.store {
+        Some(url) => Some(Tier::open(tier_options(url.clone(), &identity, fresh)).await?),
+        None => None,
+    };
+    let told = options.advertise.as_ref().unwrap_or(&options.listen);
+    let broker = Broker::new(Parts {
+        clock,
+        directory,
+        tier,
+        identity,
+        image,
+        metadata_log: Box::new(metadata_log),
+        waiters,
+        advertised: Advertised { host: told.host.clone(), port: i32::from(told.port) },
+        dev: options.dev,
+        stop,
+    })?;
+    if !report.losses.is_empty() {
+        broker.raise_alarm("loss", format!("recovery lost something: {}", report.losses.join("; ")));
+    }
+    Ok(broker)
+}
+
+fn new_identity(name: &str, created_ms: i64) -> MetadataRecord {
+    MetadataRecord::Cluster {
+        cluster_id: random_topic_id(),
+        name: name.to_owned(),
+        broker_id: BROKER_ID,
+        recovery_generation: 0,
+        created_ms,
+    }
+}
+
+fn tier_options(store: tiering::store::StoreUrl, identity: &ClusterIdentity, fresh: bool) -> TierOptions {
+    TierOptions {
+        store,
+        identity: tiering::cluster_record::ClusterIdentity {
+            cluster_id: identity.cluster_id.to_string(),
+            cluster_name: identity.name.clone(),
+            recovery_generation: identity.recovery_generation,
+            fresh,
+        },
+        codec: BlockCodec::default(),
+        read_budget_bytes: TIER_READ_BUDGET_BYTES,
+        upload_bytes_per_second: None,
+        worker_threads: TIER_THREADS,
+    }
+}
+
+/// Serves clients until stopped.
+async fn run(
+    options: &BrokerOptions,
+    broker: &Arc<Broker>,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let address = resolve(&options.listen).await?;
+    let listener = Listener::bind(ListenerOptions { address, stop: stop.clone() })
+        .and_then(|listener| Ok((listener.local_address()?, listener)));
+    let (bound, listener) =
+        listener.map_err(|source| ServeError::Listen { address: options.listen.to_string(), source })?;
+    broker.set_port(bound.port());
+    if let Some(admin) = &options.admin {
+        let subject = Arc::new(status::AdminSubject::new(Arc::clone(broker), options));
+        let bound = control::serve(&admin.to_string(), subject, stop.clone()).await?;
+        tracing::info!(admin = %bound, "control, metrics and health are served");
+    }
+    let background = [
+        tokio::spawn(load_groups(Arc::clone(broker))),
+        tokio::spawn(Arc::clone(&broker.groups).run_timers()),
+        tokio::spawn(expire_groups(Arc::clone(broker))),
+        tokio::spawn(retention::run(Arc::clone(broker))),
+    ];
+    tracing::info!(
+        listen = %bound,
+        cluster = broker.identity.name,
+        cluster_id = %broker.identity.cluster_id,
+        flush = %options.flush,
+        topics = broker.topics().iter().count(),
+        "serving",
+    );
+    listener.serve(Arc::new(Requests::new(Arc::clone(broker)))).await;
+    for task in background {
+        task.abort();
+    }
+    Ok(())
+}
+
+async fn resolve(address: &Address) -> Result<SocketAddr, ServeError> {
+    let text = address.to_string();
+    let looked_up = tokio::task::spawn_blocking(move || text.to_socket_addrs().map(Vec::from_iter)).await?;
+    let failed = |source| ServeError::Listen { address: address.to_string(), source };
+    let found = looked_up.map_err(failed)?;
+    // Clients try IPv4 first for names such as localhost.
+    let best = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied();
+    best.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+}
+
+async fn load_groups(broker: Arc<Broker>) {
+    loop {
+        match load_all(&broker).await {
+            Ok(()) => break,
+            Err(error) => {
+                broker.raise_alarm(
+                    "groups",
+                    format!("group offsets cannot be loaded, and groups are not served: {error}"),
+                );
+                tokio::time::sleep(LOAD_RETRY).await;
+            }
+        }
+    }
+    broker.clear_alarm("groups");
+    broker.groups.finish_loading();
+    broker.ready.store(true, Ordering::Release);
+    tracing::info!("groups are loaded");
+}
+
+/// How long a failed load of groups waits before the next try.
+const LOAD_RETRY: std::time::Duration = std::time::Duration::from_secs(10);
+
+async fn load_all(broker: &Broker) -> Result<(), ReadRefused> {
+    for number in 0..OFFSETS_PARTITIONS {
+        let partition: Option<Arc<Partition>> = coordinator::OffsetsLog::offsets_partition(broker, number);
+        if let Some(partition) = partition {
+            broker.groups.load(&partition).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn expire_groups(broker: Arc<Broker>) {
+    let mut tick = tokio::time::interval(coordinator::EXPIRY_INTERVAL);
+    loop {
+        tick.tick().await;
+        if broker.ready.load(Ordering::Acquire) {
+            broker.groups.expire(&broker.topics()).await;
+        }
+    }
+}

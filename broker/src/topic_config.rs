@@ -1,0 +1,397 @@
+//! Topic configurations: Kafka's names, types, defaults and bounds, and what this broker makes of them.
+//!
+//! Owns: the table of settings, their validation, and [`TopicConfig`], the resolved values.
+//! Does not own: where overrides are stored (`metadata`), nor who acts on a value (`partition`, `retention`).
+
+use std::collections::BTreeMap;
+
+/// Overrides of one topic: only what was set explicitly.
+pub(crate) type Overrides = BTreeMap<String, String>;
+
+/// The type of a setting, with the code DescribeConfigs gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `true` or `false`.
+    Boolean,
+    /// One word of a fixed set.
+    Word(&'static [&'static str]),
+    /// A 32-bit integer and its least value.
+    Int(i64),
+    /// A 64-bit integer and its least value.
+    Long(i64),
+    /// A fraction between 0 and 1.
+    Fraction,
+    /// Comma-separated words of a fixed set; an empty set takes any.
+    List(&'static [&'static str]),
+}
+
+impl Kind {
+    /// The type's code in DescribeConfigs.
+    pub(crate) fn code(self) -> i8 {
+        match self {
+            Self::Boolean => 1,
+            Self::Word(_) => 2,
+            Self::Int(_) => 3,
+            Self::Long(_) => 5,
+            Self::Fraction => 6,
+            Self::List(_) => 7,
+        }
+    }
+}
+
+/// One setting a topic may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    /// Kafka's name.
+    pub(crate) name: &'static str,
+    /// Its type and bounds.
+    pub(crate) kind: Kind,
+    /// The value of a topic that says nothing.
+    pub(crate) default: &'static str,
+    /// What it does here.
+    pub(crate) documentation: &'static str,
+    /// Kafka's name for the same setting of a whole broker, shown as a synonym.
+    pub(crate) broker_synonym: Option<&'static str>,
+}
+
+/// No limit, as Kafka writes it.
+const MAX: &str = "9223372036854775807";
+
+macro_rules! settings {
+    ($($name:literal $kind:expr, $default:expr, $synonym:expr, $documentation:literal;)*) => {
+        /// Every setting, by name.
+        pub(crate) const SETTINGS: &[Setting] = &[$(Setting {
+            name: $name, kind: $kind, default: $default, documentation: $documentation, broker_synonym: $synonym,
+        }),*];
+    };
+}
+
+settings! {
+    "cleanup.policy" Kind::List(&["compact", "delete"]), "delete", Some("log.cleanup.policy"),
+        "What happens to old data: delete by retention, or compact. Nothing of a compacted topic is deleted by retention; compaction itself is not done yet.";
+    "compression.gzip.level" Kind::Int(-1), "-1", Some("compression.gzip.level"),
+        "Accepted for compatibility: batches are stored as the producer compressed them.";
+    "compression.lz4.level" Kind::Int(1), "9", Some("compression.lz4.level"),
+        "Accepted for compatibility: batches are stored as the producer compressed them.";
+    "compression.type" Kind::Word(&["producer"]), "producer", Some("compression.type"),
+        "Batches are stored as the producer compressed them, so 'producer' is the only value.";
+    "compression.zstd.level" Kind::Int(-131_072), "3", Some("compression.zstd.level"),
+        "Accepted for compatibility: batches are stored as the producer compressed them.";
+    "delete.retention.ms" Kind::Long(0), "86400000", Some("log.cleaner.delete.retention.ms"),
+        "How long tombstones of compacted topics are kept.";
+    "file.delete.delay.ms" Kind::Long(0), "60000", Some("log.segment.delete.delay.ms"),
+        "Accepted for compatibility.";
+    "flush.messages" Kind::Long(1), MAX, Some("log.flush.interval.messages"),
+        "Accepted for compatibility: durability is set for the whole broker by --flush.";
+    "flush.ms" Kind::Long(0), MAX, Some("log.flush.interval.ms"),
+        "Accepted for compatibility: durability is set for the whole broker by --flush.";
+    "follower.replication.throttled.replicas" Kind::List(&[]), "", None,
+        "Accepted for compatibility.";
+    "index.interval.bytes" Kind::Int(0), "4096", Some("log.index.interval.bytes"),
+        "Accepted for compatibility: the index keeps its own spacing.";
+    "leader.replication.throttled.replicas" Kind::List(&[]), "", None,
+        "Accepted for compatibility.";
+    "local.retention.bytes" Kind::Long(-2), "-2", Some("log.local.retention.bytes"),
+        "How many bytes of a tiered partition stay on local disk; -2 means as retention.bytes, -1 no limit.";
+    "local.retention.ms" Kind::Long(-2), "-2", Some("log.local.retention.ms"),
+        "How long records of a tiered partition stay on local disk; -2 means as retention.ms, -1 no limit.";
+    "max.compaction.lag.ms" Kind::Long(1), MAX, Some("log.cleaner.max.compaction.lag.ms"),
+        "The longest a record may stay uncompacted.";
+    "max.message.bytes" Kind::Int(0), "1048588", Some("message.max.bytes"),
+        "The largest batch a producer may send, in bytes.";
+    "message.timestamp.after.max.ms" Kind::Long(0), "3600000", Some("log.message.timestamp.after.max.ms"),
+        "How far in the future a record's time may be, with message.timestamp.type=CreateTime.";
+    "message.timestamp.before.max.ms" Kind::Long(0), MAX, Some("log.message.timestamp.before.max.ms"),
+        "How far in the past a record's time may be, with message.timestamp.type=CreateTime.";
+    "message.timestamp.type" Kind::Word(&["CreateTime", "LogAppendTime"]), "CreateTime", Some("log.message.timestamp.type"),
+        "Whether a record's time is the producer's or the broker's.";
+    "min.cleanable.dirty.ratio" Kind::Fraction, "0.5", Some("log.cleaner.min.cleanable.ratio"),
+        "How much of a compacted partition must be dirty before it is compacted.";
+    "min.compaction.lag.ms" Kind::Long(0), "0", Some("log.cleaner.min.compaction.lag.ms"),
+        "The least time a record stays uncompacted.";
+    "min.insync.replicas" Kind::Int(1), "1", Some("min.insync.replicas"),
+        "How many replicas must have a record before a producer with acks=all is answered.";
+    "preallocate" Kind::Boolean, "false", Some("log.preallocate"),
+        "Accepted for compatibility.";
+    "remote.log.copy.disable" Kind::Boolean, "false", None,
+        "Whether a tiered topic stops copying to the store; what is there stays readable.";
+    "remote.log.delete.on.disable" Kind::Boolean, "false", None,
+        "Whether turning tiering off deletes what the store holds.";
+    "remote.storage.enable" Kind::Boolean, "false", None,
+        "Whether sealed segments go to the object store. On for new topics when a store is configured, unless they are compacted.";
+    "retention.bytes" Kind::Long(-1), "-1", Some("log.retention.bytes"),
+        "How many bytes of a partition are kept, local and tiered together; -1 means no limit.";
+    "retention.ms" Kind::Long(-1), "604800000", Some("log.retention.ms"),
+        "How long records are kept, by their own time; -1 means for ever.";
+    "segment.bytes" Kind::Int(1_048_576), "1073741824", Some("log.segment.bytes"),
+        "The size at which a segment is sealed.";
+    "segment.index.bytes" Kind::Int(4), "10485760", Some("log.index.size.max.bytes"),
+        "Accepted for compatibility: the index is part of the sealed sidecar.";
+    "segment.jitter.ms" Kind::Long(0), "0", Some("log.roll.jitter.ms"),
+        "Accepted for compatibility.";
+    "segment.ms" Kind::Long(1), "604800000", Some("log.roll.ms"),
+        "The age, by append time, at which a segment is sealed.";
+    "unclean.leader.election.enable" Kind::Boolean, "false", Some("unclean.leader.election.enable"),
+        "Whether a replica that may lack records may lead.";
+    "validation" Kind::Word(&["header", "records"]), "header", None,
+        "How batches are checked: by header and checksum, or record by record as Kafka does.";
+}
+
+/// The setting of a name.
+pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
+    SETTINGS.binary_search_by(|setting| setting.name.cmp(name)).ok().map(|at| &SETTINGS[at])
+}
+
+/// Why a configuration is refused (INVALID_CONFIG).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidConfig {
+    /// No such setting.
+    #[error("unknown topic config name: {0}")]
+    UnknownName(String),
+    /// The value is not of the setting's type, or out of its bounds.
+    #[error("invalid value {value} for {name}: {reason}")]
+    Value {
+        /// The setting.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What would be right.
+        reason: String,
+    },
+    /// Two settings contradict each other.
+    #[error("{0}")]
+    Contradiction(&'static str),
+}
+
+impl Setting {
+    /// Checks one value.
+    ///
+    /// # Errors
+    /// Says what would be right.
+    pub(crate) fn check(&self, value: &str) -> Result<(), InvalidConfig> {
+        let wrong = |reason: String| InvalidConfig::Value {
+            name: self.name.to_owned(),
+            value: value.to_owned(),
+            reason,
+        };
+        let integer = |least: i64, most: i64| match value.trim().parse::<i64>() {
+            Ok(number) if (least..=most).contains(&number) => Ok(()),
+            Ok(_) => Err(wrong(format!("must be at least {least} and at most {most}"))),
+            Err(_) => Err(wrong("must be a number".to_owned())),
+        };
+        match self.kind {
+            Kind::Boolean if matches!(value.to_ascii_lowercase().as_str(), "true" | "false") => Ok(()),
+            Kind::Boolean => Err(wrong("must be true or false".to_owned())),
+            Kind::Word(words) if words.contains(&value) => Ok(()),
+            Kind::Word(words) => Err(wrong(format!("must be one of {}", words.join(", ")))),
+            Kind::Int(least) => integer(least, i64::from(i32::MAX)),
+            Kind::Long(least) => integer(least, i64::MAX),
+            Kind::Fraction => match value.parse::<f64>() {
+                Ok(fraction) if (0.0..=1.0).contains(&fraction) => Ok(()),
+                _ => Err(wrong("must be between 0 and 1".to_owned())),
+            },
+            Kind::List([]) => Ok(()),
+            Kind::List(words) => match list(value).find(|word| !words.contains(word)) {
+                None => Ok(()),
+                Some(_) => Err(wrong(format!("must be a list of {}", words.join(", ")))),
+            },
+        }
+    }
+}
+
+/// The words of a list value.
+pub(crate) fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+/// How producers' batches are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Validation {
+    /// Header, checksum, bound on the header's largest timestamp.
+    Header,
+    /// Every record, as Kafka.
+    Records,
+}
+
+/// The resolved settings of a topic that something in the broker acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TopicConfig {
+    /// `cleanup.policy` holds `compact`.
+    pub(crate) compact: bool,
+    /// `cleanup.policy` holds `delete`.
+    pub(crate) delete: bool,
+    /// `retention.ms`; `None` for ever.
+    pub(crate) retention_ms: Option<i64>,
+    /// `retention.bytes`; `None` without limit.
+    pub(crate) retention_bytes: Option<u64>,
+    /// `local.retention.ms` resolved against `retention.ms`; `None` for ever.
+    pub(crate) local_retention_ms: Option<i64>,
+    /// `local.retention.bytes` resolved against `retention.bytes`; `None` without limit.
+    pub(crate) local_retention_bytes: Option<u64>,
+    /// `remote.storage.enable`.
+    pub(crate) tiered: bool,
+    /// `remote.log.copy.disable`.
+    pub(crate) copy_disabled: bool,
+    /// `segment.bytes`.
+    pub(crate) segment_bytes: u64,
+    /// `segment.ms`.
+    pub(crate) segment_ms: i64,
+    /// `max.message.bytes`.
+    pub(crate) max_message_bytes: usize,
+    /// `message.timestamp.type` is `LogAppendTime`.
+    pub(crate) log_append_time: bool,
+    /// `message.timestamp.before.max.ms`.
+    pub(crate) timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`.
+    pub(crate) timestamp_after_max_ms: i64,
+    /// `min.insync.replicas`.
+    pub(crate) min_insync_replicas: i32,
+    /// `validation`.
+    pub(crate) validation: Validation,
+}
+
+/// The value of a setting under these overrides.
+pub(crate) fn value_of<'a>(overrides: &'a Overrides, name: &'static str) -> &'a str {
+    match overrides.get(name) {
+        Some(value) => value,
+        None => setting(name).map_or("", |setting| setting.default),
+    }
+}
+
+impl TopicConfig {
+    /// Checks overrides and resolves them with the defaults.
+    ///
+    /// # Errors
+    /// The first setting that is unknown, wrong, or contradicts another.
+    pub(crate) fn resolve(overrides: &Overrides) -> Result<Self, InvalidConfig> {
+        for (name, value) in overrides {
+            setting(name).ok_or_else(|| InvalidConfig::UnknownName(name.clone()))?.check(value)?;
+        }
+        let text = |name| value_of(overrides, name);
+        let number = |name| text(name).trim().parse::<i64>().expect("checked against the setting's kind");
+        let truth = |name: &'static str| text(name).eq_ignore_ascii_case("true");
+        let limit = |value: i64| Some(value).filter(|value| *value >= 0);
+        let bytes = |value: i64| u64::try_from(value).ok();
+        let retention_ms = limit(number("retention.ms"));
+        let retention_bytes = bytes(number("retention.bytes"));
+        let config = Self {
+            compact: list(text("cleanup.policy")).any(|word| word == "compact"),
+            delete: list(text("cleanup.policy")).any(|word| word == "delete"),
+            retention_ms,
+            retention_bytes,
+            local_retention_ms: match number("local.retention.ms") {
+                -2 => retention_ms,
+                value => limit(value),
+            },
+            local_retention_bytes: match number("local.retention.bytes") {
+                -2 => retention_bytes,
+                value => bytes(value),
+            },
+            tiered: truth("remote.storage.enable"),
+            copy_disabled: truth("remote.log.copy.disable"),
+            segment_bytes: number("segment.bytes").unsigned_abs(),
+            segment_ms: number("segment.ms"),
+            max_message_bytes: usize::try_from(number("max.message.bytes")).unwrap_or(usize::MAX),
+            log_append_time: text("message.timestamp.type") == "LogAppendTime",
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
+            min_insync_replicas: i32::try_from(number("min.insync.replicas")).unwrap_or(i32::MAX),
+            validation: if text("validation") == "records" {
+                Validation::Records
+            } else {
+                Validation::Header
+            },
+        };
+        config.check_together(overrides)?;
+        Ok(config)
+    }
+
+    fn check_together(&self, overrides: &Overrides) -> Result<(), InvalidConfig> {
+        if self.tiered && self.compact {
+            return Err(InvalidConfig::Contradiction(
+                "remote.storage.enable and cleanup.policy=compact exclude each other: compacted topics are not tiered",
+            ));
+        }
+        let beyond = |local: Option<i64>, total: Option<i64>| match (local, total) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(local), Some(total)) => local > total,
+        };
+        if overrides.contains_key("local.retention.ms") && beyond(self.local_retention_ms, self.retention_ms)
+        {
+            return Err(InvalidConfig::Contradiction(
+                "local.retention.ms must not be more than retention.ms",
+            ));
+        }
+        let signed = |value: Option<u64>| value.map(|value| i64::try_from(value).unwrap_or(i64::MAX));
+        if overrides.contains_key("local.retention.bytes")
+            && beyond(signed(self.local_retention_bytes), signed(self.retention_bytes))
+        {
+            return Err(InvalidConfig::Contradiction(
+                "local.retention.bytes must not be more than retention.bytes",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overrides(pairs: &[(&str, &str)]) -> Overrides {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_every_default_is_valid() {
+        assert!(SETTINGS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for setting in SETTINGS {
+            setting.check(setting.default).unwrap();
+        }
+        let config = TopicConfig::resolve(&Overrides::new()).unwrap();
+        assert_eq!(config.retention_ms, Some(604_800_000));
+        assert_eq!(config.local_retention_ms, Some(604_800_000));
+        assert_eq!(config.retention_bytes, None);
+        assert!(config.delete && !config.compact && !config.tiered);
+    }
+
+    #[test]
+    fn wrong_values_are_refused_by_name() {
+        for (name, value) in [
+            ("retention.ms", "-2"),
+            ("retention.ms", "soon"),
+            ("segment.bytes", "1000"),
+            ("max.message.bytes", "2147483648"),
+            ("cleanup.policy", "shred"),
+            ("compression.type", "zstd"),
+            ("message.timestamp.type", "Whenever"),
+            ("remote.storage.enable", "maybe"),
+            ("min.cleanable.dirty.ratio", "NaN"),
+            ("no.such.thing", "1"),
+        ] {
+            let error = TopicConfig::resolve(&overrides(&[(name, value)])).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for pairs in [
+            [("remote.storage.enable", "true"), ("cleanup.policy", "compact")],
+            [("retention.ms", "1000"), ("local.retention.ms", "2000")],
+            [("retention.ms", "1000"), ("local.retention.ms", "-1")],
+            [("retention.bytes", "1000"), ("local.retention.bytes", "1001")],
+        ] {
+            assert!(TopicConfig::resolve(&overrides(&pairs)).is_err(), "{pairs:?}");
+        }
+        let whole = overrides(&[
+            ("retention.ms", "-1"),
+            ("local.retention.bytes", "1048576"),
+            ("cleanup.policy", "compact,delete"),
+        ]);
+        let config = TopicConfig::resolve(&whole).unwrap();
+        assert_eq!((config.retention_ms, config.local_retention_bytes), (None, Some(1_048_576)));
+        assert!(config.compact && config.delete);
+    }
+}
