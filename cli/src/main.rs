@@ -1,68 +1,33 @@
 //! The one binary: its verbs, and the supervisor that `up` and `demo` use.
+//!
+//! Owns: the command line, the processes that `up` runs, what people read. Does not own: what a room decides.
 
-use std::path::PathBuf;
+mod arguments;
+mod broker_verb;
+mod children;
+mod clock;
+mod down;
+mod live;
+mod logging;
+mod plan;
+mod signals;
+mod status;
+mod supervisor;
+mod topology_file;
+mod up;
+
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use topology::{Address, FlushMode};
+use clap::Parser;
+
+use crate::arguments::{Arguments, Verb};
 
 /// Given back to the system by the last thread that used it, and quick across threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A Kafka-protocol log for many datacenters.
-#[derive(Debug, Parser)]
-#[command(name = "longhaul", version)]
-struct Arguments {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Run one broker
-    Broker(BrokerArguments),
-}
-
-#[derive(Debug, clap::Args)]
-struct BrokerArguments {
-    /// Data folder
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// Where clients connect
-    #[arg(long, value_name = "HOST:PORT")]
-    listen: Address,
-    /// What clients are told to connect to, where that differs
-    #[arg(long, value_name = "HOST:PORT")]
-    advertise: Option<Address>,
-    /// Name of the cluster
-    #[arg(long, value_name = "NAME", default_value = "longhaul")]
-    cluster: String,
-    /// When a record is acknowledged
-    #[arg(long, value_name = "ack|os", default_value_t = FlushMode::Ack)]
-    flush: FlushMode,
-    /// Folder of the journal
-    #[arg(long, value_name = "DIR")]
-    journal: Option<PathBuf>,
-    /// Where control, metrics and health listen
-    #[arg(long, value_name = "HOST:PORT")]
-    admin: Option<Address>,
-    /// Where sealed segments go: file:DIR or s3://BUCKET/PREFIX
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
-    /// Make topics when a client first names them
-    #[arg(long)]
-    dev: bool,
-    /// Listen where other machines can connect
-    #[arg(long)]
-    insecure_listen: bool,
-    /// Start although the log is damaged
-    #[arg(long)]
-    accept_loss: bool,
-}
-
 fn main() -> ExitCode {
-    let Arguments { verb: Verb::Broker(arguments) } = Arguments::parse();
+    let arguments = Arguments::parse();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -72,36 +37,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: BrokerArguments) -> anyhow::Result<()> {
-    let filter = std::env::var("LONGHAUL_LOG").unwrap_or_else(|_| "info".to_owned());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    logging::start(arguments.log_format, &arguments.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let options = broker::BrokerOptions {
-        data: arguments.data,
-        listen: arguments.listen,
-        advertise: arguments.advertise,
-        cluster: arguments.cluster,
-        flush: arguments.flush,
-        journal: arguments.journal,
-        admin: arguments.admin,
-        store: arguments.store.map(|url| url.parse()).transpose()?,
-        dev: arguments.dev,
-        insecure_listen: arguments.insecure_listen,
-        accept_loss: arguments.accept_loss,
-    };
-    runtime.block_on(async {
-        let stop = tokio_util::sync::CancellationToken::new();
-        let signalled = stop.clone();
-        tokio::spawn(async move {
-            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-            tokio::select! {
-                result = tokio::signal::ctrl_c() => result?,
-                _ = terminate.recv() => {}
-            }
-            signalled.cancel();
-            Ok::<_, std::io::Error>(())
-        });
-        broker::serve(options, stop).await
-    })?;
+    runtime.block_on(call(arguments.verb))
+}
+
+async fn call(verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Broker(asked) => broker::serve(broker_verb::options(*asked), signals::stop_token()?).await?,
+        Verb::Up(up) => up::up(&up.file.file, up.datacenter.as_deref()).await?,
+        Verb::Down(file) => down::down(&file.file).await?,
+        Verb::Status(asked) => {
+            let topology = topology_file::load(&asked.file.file)?;
+            status::status(&topology, asked.watch, asked.json).await?;
+        }
+        Verb::Plan(asked) => {
+            let topology = topology_file::load(&asked.file.file)?;
+            let world = live::look(&topology, &status::ask(&topology).await).await;
+            plan::show(&plan::decide(&topology, &world), asked.json)?;
+        }
+    }
     Ok(())
 }

@@ -1,0 +1,137 @@
+//! The command line.
+//!
+//! Owns: verbs, options and their help. Does not own: what a verb does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tiering::store::StoreUrl;
+use topology::{Address, FlushMode};
+
+/// A Kafka-protocol log for many datacenters: brokers, tiering to object storage, and flows between clusters.
+#[derive(Debug, Parser)]
+#[command(name = "longhaul", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// How log lines are written to standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "LONGHAUL_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// Which log lines: error, warn, info, debug, or per room such as `info,hotlog=debug`
+    #[arg(long, global = true, default_value = "info", env = "LONGHAUL_LOG")]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run one broker
+    Broker(Box<BrokerArguments>),
+    /// Say what `up` would change, and touch nothing
+    Plan(PlanArguments),
+    /// Run our clusters and flows of a topology file and apply its topics, until stopped
+    Up(UpArguments),
+    /// Stop what `up` runs, in good order
+    Down(FileArguments),
+    /// Show clusters, flows, lag, and what only local disk holds
+    Status(StatusArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArguments {
+    /// Data folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Where clients connect
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Address,
+    /// What clients are told to connect to, where that differs
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<Address>,
+    /// Name of the cluster, for people; its id is made by the first start
+    #[arg(long, value_name = "NAME", default_value = "longhaul")]
+    pub(crate) cluster: String,
+    /// When a record is acknowledged: `ack` once it is on disk, `os` once the kernel has it
+    #[arg(long, value_name = "ack|os", default_value_t = FlushMode::Ack)]
+    pub(crate) flush: FlushMode,
+    /// Folder of the journal, for a device of its own
+    #[arg(long, value_name = "DIR")]
+    pub(crate) journal: Option<PathBuf>,
+    /// Where control, metrics and health listen
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) admin: Option<Address>,
+    /// Where sealed segments go: file:DIR or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "URL")]
+    pub(crate) store: Option<StoreUrl>,
+    /// For trying out: a topic is made when a client first names it
+    #[arg(long)]
+    pub(crate) dev: bool,
+    /// Listen where other machines can connect, although nothing is encrypted or authenticated yet
+    #[arg(long)]
+    pub(crate) insecure_listen: bool,
+    /// Start although the log is damaged, giving up what the refusal named
+    #[arg(long)]
+    pub(crate) accept_loss: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileArguments {
+    /// Topology file
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    #[command(flatten)]
+    pub(crate) file: FileArguments,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArguments {
+    #[command(flatten)]
+    pub(crate) file: FileArguments,
+    /// Only the clusters and flows of this datacenter
+    #[arg(long, value_name = "NAME")]
+    pub(crate) datacenter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    pub(crate) file: FileArguments,
+    /// Show it again every two seconds
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_broker_needs_data_and_listen() {
+        let parsed = Arguments::try_parse_from(["longhaul", "broker", "--data", "d"]);
+        assert!(parsed.expect_err("no --listen").to_string().contains("--listen <HOST:PORT>"));
+    }
+}

@@ -1,0 +1,194 @@
+//! A status report as text for people.
+//!
+//! Owns: tables, sums and units. Does not own: the figures.
+
+use std::fmt::Write;
+
+use super::{ClusterReport, FlowReport, Report};
+
+/// The whole report; `now_ms` turns moments into ages.
+pub(super) fn of(report: &Report, now_ms: i64) -> String {
+    let mut out = String::new();
+    for (name, cluster) in &report.clusters {
+        write_cluster(&mut out, name, cluster, now_ms).expect("a string takes all");
+    }
+    for (name, flow) in &report.flows {
+        write_flow(&mut out, name, flow, now_ms).expect("a string takes all");
+    }
+    out
+}
+
+fn write_cluster(out: &mut String, name: &str, cluster: &ClusterReport, now_ms: i64) -> std::fmt::Result {
+    writeln!(out, "cluster {name} ({}) on {}", cluster.datacenter, cluster.listen)?;
+    if let Some(failure) = &cluster.failure {
+        return writeln!(out, "  DOWN: {failure}\n");
+    }
+    if let Some(store) = &cluster.store {
+        match (&store.failure, store.failing_since_ms) {
+            (Some(failure), Some(since_ms)) => {
+                writeln!(out, "  store {} FAILS for {}: {failure}", store.url, age(now_ms - since_ms))?;
+            }
+            _ => writeln!(out, "  store {} works", store.url)?,
+        }
+    }
+    cluster.alarms.iter().try_for_each(|alarm| writeln!(out, "  ALARM: {alarm}"))?;
+    if !cluster.topics.is_empty() {
+        writeln!(
+            out,
+            "  {:<32} {:>10} {:>14} {:>10} {:>10} {:>12}",
+            "topic", "partitions", "records", "local", "stored", "unprotected"
+        )?;
+    }
+    for (topic, report) in &cluster.topics {
+        let partitions = &report.partitions;
+        let records: i64 = partitions.iter().map(|p| p.high_watermark - p.log_start_offset).sum();
+        let local = partitions.iter().map(|p| p.local_bytes).sum();
+        let stored = sum(partitions.iter().map(|p| p.tiered_stored_bytes));
+        let unprotected = sum(partitions.iter().map(|p| p.unprotected_bytes));
+        writeln!(
+            out,
+            "  {topic:<32} {:>10} {records:>14} {:>10} {:>10} {:>12}",
+            partitions.len(),
+            bytes(local),
+            stored.map_or_else(|| "-".to_owned(), bytes),
+            unprotected.map_or_else(|| "-".to_owned(), bytes),
+        )?;
+    }
+    writeln!(out)
+}
+
+fn write_flow(out: &mut String, name: &str, flow: &FlowReport, now_ms: i64) -> std::fmt::Result {
+    writeln!(out, "flow {name} from {} to {}: {}", flow.source, flow.target, flow.state)?;
+    if let Some(failure) = &flow.failure {
+        return writeln!(out, "  DOWN: {failure}\n");
+    }
+    let copied = bytes(flow.bytes_copied);
+    let lag_offsets = sum(flow.partitions.iter().map(|p| p.lag_offsets));
+    let lag_bytes = sum(flow.partitions.iter().map(|p| p.lag_bytes));
+    let lag_ms = flow.partitions.iter().filter_map(|p| p.lag_ms).max();
+    write!(out, "  copied {} records, {copied}; behind", flow.records_copied)?;
+    match lag_offsets {
+        Some(offsets) => write!(out, " {offsets} offsets")?,
+        None => write!(out, " by an unknown number of offsets")?,
+    }
+    if let Some(lag) = lag_bytes {
+        write!(out, ", {}", bytes(lag))?;
+    }
+    if let Some(lag_ms) = lag_ms {
+        write!(out, ", {}", age(i64::try_from(lag_ms).unwrap_or(i64::MAX)))?;
+    }
+    writeln!(out)?;
+    for partition in &flow.partitions {
+        if let Some(event) = &partition.event {
+            writeln!(out, "  PAUSED {}-{}: {event}", partition.source_topic, partition.partition)?;
+        }
+    }
+    for group in &flow.groups {
+        let place = format!("group {} on {}-{}", group.group, group.source_topic, group.partition);
+        match (group.target_offset, &group.reason) {
+            (Some(target), _) => write!(out, "  {place}: {} is {target}", group.source_offset)?,
+            (None, reason) => {
+                let reason = reason.as_deref().unwrap_or("not synced yet");
+                write!(out, "  {place}: {} has no place yet: {reason}", group.source_offset)?;
+            }
+        }
+        match group.synced_at_ms {
+            Some(at_ms) => writeln!(out, ", synced {} ago", age(now_ms - at_ms))?,
+            None => writeln!(out)?,
+        }
+    }
+    flow.alarms.iter().try_for_each(|alarm| writeln!(out, "  ALARM: {alarm}"))?;
+    writeln!(out)
+}
+
+/// The sum of what is known; none when nothing is.
+fn sum(values: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    values.flatten().reduce(u64::saturating_add)
+}
+
+/// Bytes in the largest unit that leaves a whole number, with one decimal.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut scaled = count as f64;
+    let mut unit = 0;
+    while scaled >= 1024.0 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{scaled:.1} {}", UNITS[unit]) }
+}
+
+/// A duration in the largest unit that leaves a whole number.
+fn age(milliseconds: i64) -> String {
+    match milliseconds.max(0) {
+        ms @ ..1_000 => format!("{ms} ms"),
+        ms @ ..120_000 => format!("{:.1} s", ms as f64 / 1e3),
+        ms @ ..7_200_000 => format!("{} min", ms / 60_000),
+        ms @ ..172_800_000 => format!("{} h", ms / 3_600_000),
+        ms => format!("{} d", ms / 86_400_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::status::{FlowPartitionReport, GroupReport};
+
+    #[test]
+    fn units_are_the_largest_that_fit() {
+        assert_eq!(
+            [0, 1023, 1024, 1 << 20, u64::MAX].map(bytes),
+            ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "16777216.0 TiB"]
+        );
+        assert_eq!(
+            [-5, 999, 1500, 120_000, 7_200_000, 172_800_000].map(age),
+            ["0 ms", "999 ms", "1.5 s", "2 min", "2 h", "2 d"]
+        );
+    }
+
+    #[test]
+    fn a_flow_says_its_lag_its_events_and_its_groups() {
+        let partition = FlowPartitionReport {
+            source_topic: "flights".to_owned(),
+            target_topic: "flights".to_owned(),
+            partition: 1,
+            state: "paused".to_owned(),
+            source_position: 10,
+            target_position: 8,
+            source_end_offset: Some(30),
+            lag_offsets: Some(20),
+            lag_bytes: None,
+            lag_ms: Some(2_500),
+            event: Some("the source lost 10 to 12".to_owned()),
+        };
+        let group = GroupReport {
+            group: "readers".to_owned(),
+            source_topic: "flights".to_owned(),
+            partition: 1,
+            source_offset: 9,
+            target_offset: Some(7),
+            reason: None,
+            synced_at_ms: Some(500),
+        };
+        let flow = FlowReport {
+            source: "west".to_owned(),
+            target: "east".to_owned(),
+            admin: "127.0.0.1:1".to_owned(),
+            state: "paused".to_owned(),
+            failure: None,
+            records_copied: 10,
+            bytes_copied: 2048,
+            partitions: vec![partition],
+            groups: vec![group],
+            alarms: Vec::new(),
+        };
+        let report = Report { clusters: BTreeMap::new(), flows: [("over".to_owned(), flow)].into() };
+        assert_eq!(
+            of(&report, 1_500),
+            "flow over from west to east: paused\n  copied 10 records, 2.0 KiB; behind 20 offsets, 2.5 s\n  \
+             PAUSED flights-1: the source lost 10 to 12\n  group readers on flights-1: 9 is 7, synced 1.0 s ago\n\n"
+        );
+    }
+}
