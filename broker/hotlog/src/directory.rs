@@ -57,6 +57,7 @@ impl Inner {
     }
 
     pub(crate) fn make_checkpoint(&self, storage: &mut Storage) -> Result<CheckpointFigures, CommitError> {
+        while storage.remove_next()? {}
         storage.make_checkpoint(&self.all_partitions())
     }
 }

@@ -150,6 +150,17 @@ pub enum StorageError {
     Poisoned(#[from] Poisoned),
 }
 
+impl StorageError {
+    /// Whether the file is missing or damaged, and not just unreadable now.
+    pub(crate) fn may_be_rebuilt(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Damaged { .. } => true,
+            Self::Poisoned(_) => false,
+        }
+    }
+}
+
 /// Why a read is refused.
 #[derive(Debug, Clone, Error)]
 pub enum ReadError {

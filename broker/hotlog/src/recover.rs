@@ -489,7 +489,7 @@ fn judge_chain(
     }
     let accepted =
         |refusal: OpenError| if options.accept_loss { Ok(Some(refusal.to_string())) } else { Err(refusal) };
-    if let Some(beyond) = ring.beyond(start.number, end.sequence) {
+    if let Some(beyond) = ring.beyond(end.sequence, &start) {
         let missing = end.sequence + 1;
         let refusal =
             OpenError::JournalDamaged { path, position: end.position, missing, later: beyond.sequence };

@@ -4,6 +4,7 @@
 
 use super::format::{COMMIT_HEADER_BYTES, CommitHeader, ENTRY_HEADER_BYTES, EntryHeader, entry_bytes};
 use super::{ChainPoint, Geometry};
+use crate::checkpoint::Start;
 use crate::options::FlushMode;
 
 /// A whole commit found in the ring.
@@ -15,7 +16,7 @@ pub(crate) struct FoundCommit {
     pub(crate) position: u64,
 }
 
-/// A commit beyond the chain's end that only a later write of the same start can have put there.
+/// A commit beyond the chain's end, and whether it proves damage (`ack`) or a loss that was possible (`os`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Beyond {
     pub(crate) sequence: u64,
@@ -78,16 +79,20 @@ impl<'a> RingBytes<'a> {
             .is_some_and(|(header, crc)| header.sequence == point.sequence && crc == point.crc)
     }
 
-    /// The lowest commit of start `start_number` with a number above `sequence`, anywhere in the ring.
-    pub(crate) fn beyond(&self, start_number: u32, sequence: u64) -> Option<Beyond> {
+    /// The lowest commit above `end` that a journal which ends there cannot hold: one of the present start, or one that was there when
+    /// that start was recorded.
+    pub(crate) fn beyond(&self, end: u64, present: &Start) -> Option<Beyond> {
         let positions = (0..self.geometry.capacity).step_by(self.geometry.block as usize);
         let found = positions.filter_map(|position| {
             let peeked = CommitHeader::peek(&self.data[position as usize..])?;
-            if peeked.start_number != start_number || peeked.sequence <= sequence {
+            let was_there = peeked.sequence <= present.point.sequence;
+            if peeked.sequence <= end || !(was_there || peeked.start_number == present.number) {
                 return None;
             }
             let (header, _) = self.commit_at(position)?;
-            Some(Beyond { sequence: header.sequence, mode: header.mode })
+            // What recovery has found once was synced by it, in either mode.
+            let mode = if was_there { FlushMode::Ack } else { header.mode };
+            Some(Beyond { sequence: header.sequence, mode })
         });
         found.min_by_key(|beyond| beyond.sequence)
     }

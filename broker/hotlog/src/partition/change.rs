@@ -2,7 +2,7 @@
 //!
 //! Owns: what each does to the state and to the journal. Does not own: who may ask for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use wire::batch::BatchHeader;
 use wire::ids::{LeaderEpoch, Offset};
@@ -13,7 +13,7 @@ use super::{CommitEffect, Partition, marker};
 use crate::error::ChangeError;
 use crate::health::lock;
 use crate::journal::scan::FoundEntry;
-use crate::journal::{EntryHeader, EntryKind, PlaceRequest, Room, Ticket};
+use crate::journal::{EntryHeader, EntryKind, PlaceRequest, RingPin, Room, Ticket};
 use crate::roll::{self, ActiveSegment, RollLimits};
 
 /// An entry that is not a batch.
@@ -110,8 +110,7 @@ impl Partition {
     /// # Errors
     /// [`ChangeError`].
     pub fn truncate(self: &Arc<Self>, room: Room, to: Offset) -> Result<Ticket, ChangeError> {
-        let pin = self.shared.journal.pin();
-        let mut state = lock(&self.state);
+        let (pin, mut state) = self.lock_committed()?;
         if to < state.log_start || to > state.log_end {
             let (start, end) = (state.log_start, state.log_end);
             return Err(ChangeError::OutOfRange { partition: self.id, offset: to, start, end });
@@ -127,6 +126,19 @@ impl Partition {
         let ticket = self.place_change(&mut state, room, &change)?;
         self.apply_truncation(&mut state, truncation);
         Ok(ticket)
+    }
+
+    /// The state at a moment when all of it is committed, so that every byte can be read, and what keeps the ring's bytes there.
+    fn lock_committed(&self) -> Result<(RingPin<'_>, MutexGuard<'_, PartitionState>), ChangeError> {
+        loop {
+            let pin = self.shared.journal.pin();
+            let state = lock(&self.state);
+            if state.log_end <= self.high_watermark() {
+                return Ok((pin, state));
+            }
+            drop((pin, state));
+            self.shared.journal.commit_all()?;
+        }
     }
 
     /// What a commit shows when nothing of it is about the end.

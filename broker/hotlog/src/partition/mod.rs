@@ -8,6 +8,7 @@ mod change;
 mod marker;
 pub(crate) mod persist;
 mod read;
+mod rebuild;
 mod retain;
 pub(crate) mod state;
 mod times;

@@ -17,7 +17,7 @@ use crate::error::{ReadError, StorageError};
 use crate::health::lock;
 use crate::index::SegmentIndex;
 use crate::limits;
-use crate::segment::{self, OpenSegment, Remainder};
+use crate::segment::{self, OpenSegment, Remainder, SealedMeta};
 use crate::sidecar::Sidecar;
 
 /// A segment's bytes outside of the ring, with where they lie.
@@ -224,7 +224,7 @@ impl Partition {
     }
 
     /// Fills `buffer` from a view, as far as the view reaches; returns how much it got.
-    fn read_bytes(
+    pub(super) fn read_bytes(
         &self,
         view: &SegmentView,
         position: u32,
@@ -316,6 +316,12 @@ impl SegmentView {
             remainder: None,
             end,
         }
+    }
+
+    /// A sealed segment's file, without what its sidecar says.
+    pub(super) fn file(meta: &SealedMeta, size_bytes: u32) -> Self {
+        let (base_offset, next_offset) = (meta.base_offset, meta.next_offset);
+        Self { base_offset, next_offset, written: size_bytes, remainder: None, end: size_bytes }
     }
 
     /// What of an open segment is not in the ring.

@@ -66,6 +66,8 @@ impl Partition {
     }
 
     fn sealed_segment(&self, meta: &SealedMeta) -> Result<SealedSegment, StorageError> {
+        // Rebuilt first, should it be lost; then the very bytes that are handed out are checked.
+        self.sidecar(meta.base_offset)?;
         let bytes = self.sidecar_bytes(meta.base_offset)?;
         let sidecar = self.decode_sidecar(meta.base_offset, &bytes)?;
         let length = sidecar.size_bytes() as usize;
@@ -254,8 +256,14 @@ impl Partition {
         if let Some(sidecar) = self.shared.cache.sidecar(key) {
             return Ok(sidecar);
         }
-        let bytes = self.sidecar_bytes(base_offset)?;
-        let sidecar = Arc::new(self.decode_sidecar(base_offset, &bytes)?);
+        let found =
+            self.sidecar_bytes(base_offset).and_then(|bytes| self.decode_sidecar(base_offset, &bytes));
+        let sidecar = match found {
+            Ok(sidecar) => sidecar,
+            Err(error) if error.may_be_rebuilt() => self.rebuild_sidecar(base_offset)?,
+            Err(error) => return Err(error),
+        };
+        let sidecar = Arc::new(sidecar);
         self.shared.cache.keep_sidecar(key, Arc::clone(&sidecar));
         Ok(sidecar)
     }

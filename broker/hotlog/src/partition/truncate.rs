@@ -5,8 +5,7 @@
 //! The plan's bytes hold the producers, and the bytes below a block at the new end: later writes go to that block again, so the
 //! journal has to have what stands there already. Files above the new end go before the next write to this partition.
 //!
-//! A cut reads committed bytes only where they are not in memory, so what is not committed yet may be cut as well; what it keeps is
-//! committed by the time its own entry is, which lies behind it in the journal.
+//! Everything is committed before it is cut, so that all of it can be read.
 
 use bytes::Bytes;
 use wire::batch::{BatchHeader, HEADER_BYTES};
@@ -327,7 +326,12 @@ impl Truncation {
     }
 }
 
-fn note_producer(producers: &mut ProducerStates, header: &BatchHeader, batch: &[u8], append_time_ms: i64) {
+pub(super) fn note_producer(
+    producers: &mut ProducerStates,
+    header: &BatchHeader,
+    batch: &[u8],
+    append_time_ms: i64,
+) {
     let at = AppendedAt { base_offset: header.base_offset, append_time_ms };
     if let Some(producer) = producer_batch(header) {
         producers.record(&producer, at);

@@ -1,6 +1,7 @@
 //! A log directory in a temporary folder, and batches to put into it.
 
 #![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "only tests come here")]
 
 use std::future::Future;
 use std::pin::pin;
@@ -90,13 +91,21 @@ pub(crate) struct Log {
     directory: Option<LogDirectory>,
     pub(crate) topics: TopicDirectory,
     pub(crate) report: RecoveryReport,
+    pub(crate) accept_loss: bool,
 }
 
 impl Log {
     pub(crate) fn open(mode: FlushMode) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let topics = TopicDirectory { live: (0..20).map(topic).collect(), ..TopicDirectory::default() };
-        let mut log = Self { folder, mode, directory: None, topics, report: RecoveryReport::default() };
+        let mut log = Self {
+            folder,
+            mode,
+            directory: None,
+            topics,
+            report: RecoveryReport::default(),
+            accept_loss: false,
+        };
         log.reopen();
         log
     }
@@ -105,6 +114,7 @@ impl Log {
         let mut options = LogOptions::new(self.folder.path().join("log"));
         options.flush = self.mode;
         options.journal_bytes = JOURNAL_BYTES;
+        options.accept_loss = self.accept_loss;
         options
     }
 
@@ -131,6 +141,19 @@ impl Log {
             }
         }
         panic!("the directory stays in use");
+    }
+
+    /// Drops everything and waits until the directory is free.
+    pub(crate) fn stop(&mut self) {
+        self.directory = None;
+        self.reopen();
+        self.directory = None;
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+
+    /// Why the directory cannot be opened.
+    pub(crate) fn refusal(&self) -> String {
+        LogDirectory::open(self.options()).err().unwrap().to_string()
     }
 
     /// Drops everything without a flush, as a killed process would.
