@@ -49,10 +49,11 @@ pub const RETENTION_TICK: Duration = Duration::from_secs(30);
 pub const SLOT_RECORDS: u64 = 256;
 /// A manifest record above this size, stored or unpacked, is refused.
 pub const MANIFEST_RECORD_LIMIT_BYTES: usize = 64 << 20;
-/// Rows above which the oldest are spilled to a frozen file of their own.
-pub const HOT_ROWS: usize = 4096;
+/// Rows above which the oldest are spilled to a frozen file of their own (few in this crate's own tests, so that they
+/// get there).
+pub const HOT_ROWS: usize = if cfg!(test) { 16 } else { 4096 };
 /// Rows that one spill moves.
-pub const SPILL_ROWS: usize = 2048;
+pub const SPILL_ROWS: usize = HOT_ROWS / 2;
 /// Spilled files kept decoded in memory, over all partitions.
 pub const SPILL_CACHE_FILES: usize = 16;
 /// Tries of a commit against other writers before its caller hears of the contention.

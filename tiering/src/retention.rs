@@ -22,7 +22,7 @@ pub(crate) struct Pass<'a> {
     pub(crate) local_only_bytes: u64,
     /// Wall time.
     pub(crate) now_ms: i64,
-    /// Whether the policy was set by hand since the last pass, which lifts the guards.
+    /// Whether the policy was changed since the last pass, which lifts the guards.
     pub(crate) asked: bool,
     /// How far the wall clock moved against the steady one since the last pass, milliseconds.
     pub(crate) clock_moved_ms: i64,
@@ -42,7 +42,7 @@ pub enum RetentionAlarm {
     /// More than the set share would go at once.
     #[error(
         "retention would delete {due_bytes} of {live_bytes} bytes at once: nothing is deleted; if that is meant, set \
-         retention.ms of the topic again"
+         retention.ms of the topic to another value"
     )]
     Share {
         /// Bytes due.

@@ -1,7 +1,7 @@
 //! Time and randomness, handed in: so that tests can replay a run from its seed.
 //!
 //! Owns: the seeded source of attempt ids and jitter, and the one backoff rule.
-//! Does not own: the wall clock, which is the hot log's seam; timers, which are tokio's and which a test pauses.
+//! Does not own: the wall clock, which is the hot log's seam; timers (`timers`).
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,7 +65,7 @@ impl Seams {
 
 /// Pauses between tries: doubling, with full jitter, bounded in number or endless.
 #[derive(Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     seams: Seams,
     next: Duration,
     last: Duration,
@@ -74,7 +74,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// For one store operation: few tries, then its caller hears of the failure.
-    pub fn for_operation(seams: &Seams) -> Self {
+    pub(crate) fn for_operation(seams: &Seams) -> Self {
         Backoff {
             seams: seams.clone(),
             next: limits::BACKOFF_FIRST,
@@ -84,7 +84,7 @@ impl Backoff {
     }
 
     /// For a partition's archiving: never given up, only slower.
-    pub fn for_partition(seams: &Seams) -> Self {
+    pub(crate) fn for_partition(seams: &Seams) -> Self {
         Backoff {
             seams: seams.clone(),
             next: limits::BACKOFF_FIRST,
@@ -94,19 +94,19 @@ impl Backoff {
     }
 
     /// Waits before the next try; `false`, at once, when no try is left.
-    pub async fn pause(&mut self) -> bool {
+    pub(crate) async fn pause(&mut self) -> bool {
         if let Some(left) = &mut self.tries_left {
             if *left == 0 {
                 return false;
             }
             *left -= 1;
         }
-        tokio::time::sleep(self.next_pause()).await;
+        crate::timers::sleep(self.next_pause()).await;
         true
     }
 
     /// The pause before the next try, for callers that sleep by themselves.
-    pub fn next_pause(&mut self) -> Duration {
+    pub(crate) fn next_pause(&mut self) -> Duration {
         let pause = self.next / 2 + self.seams.jitter(self.next / 2);
         self.next = (self.next * 2).min(self.last);
         pause

@@ -270,7 +270,7 @@ impl Tier {
         self.engine.attach(partition, policy, log);
     }
 
-    /// Changes what may be archived and deleted. Being asked for, the next retention pass may delete any share.
+    /// Changes what may be archived and deleted. After a change the next retention pass may delete any share.
     pub fn set_policy(&self, partition: PartitionId, policy: PartitionPolicy) {
         if let Some(tiered) = self.engine.partition(partition) {
             tiered.set_policy(policy);

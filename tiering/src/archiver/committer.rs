@@ -102,7 +102,7 @@ impl Committer {
 
     fn committed_to(&self, end: Offset) -> Committed {
         let log = &self.state().log;
-        Committed::new(PartitionId { topic_id: log.topic_id, partition: log.partition }, end)
+        Committed::by_manifest(PartitionId { topic_id: log.topic_id, partition: log.partition }, end)
     }
 
     /// Commits edits that `decide` finds in the newest state.

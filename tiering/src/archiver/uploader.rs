@@ -99,6 +99,7 @@ impl Uploader {
         }
         // What the object must say is computed from the local bytes; compressing them is not needed for that.
         let local = self.scan(log, segment).await?;
+        check_epoch(segment, &local)?;
         for candidate in candidates {
             let footer = match self.footer(segment, &candidate.key, candidate.size_bytes).await {
                 Ok(footer) => footer,
@@ -157,7 +158,7 @@ impl Uploader {
         segment: &LocalSegment,
         work: impl Future<Output = T>,
     ) -> Result<T, UploadError> {
-        tokio::time::timeout(UPLOAD_STALL, work).await.map_err(|_| UploadError::Stalled {
+        crate::timers::timeout(UPLOAD_STALL, work).await.map_err(|_| UploadError::Stalled {
             base_offset: segment.base_offset.0,
             seconds: UPLOAD_STALL.as_secs(),
         })
@@ -199,6 +200,7 @@ impl Sending<'_> {
             Ok(packer.finish(segment.next_offset, sidecar)?)
         })
         .await?;
+        check_epoch(self.segment, &packed)?;
         self.push(tail).await?;
         self.finish(&packed).await?;
         Ok(packed)
@@ -331,6 +333,16 @@ fn read_and_feed(
     let mut buffer = BytesMut::zeroed(wanted as usize);
     segment.content.read_exact_at(&mut buffer, position).map_err(|error| local_error(segment, &error))?;
     Ok((packer.feed(&buffer)?, position + wanted))
+}
+
+/// The key and the object must name the same epoch, or nobody finds the object again.
+fn check_epoch(segment: &LocalSegment, packed: &Packed) -> Result<(), UploadError> {
+    let (said, found) = (segment.leader_epoch.0, packed.identity.leader_epoch.0);
+    if said == found {
+        return Ok(());
+    }
+    let detail = format!("its last batch is of epoch {found}, its sidecar says {said}");
+    Err(UploadError::Local { base_offset: segment.base_offset.0, detail })
 }
 
 fn sidecar_of(segment: &LocalSegment) -> Result<Bytes, UploadError> {

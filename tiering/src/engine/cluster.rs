@@ -124,7 +124,7 @@ pub(super) async fn run(engine: Arc<Engine>, side: Option<ClusterSide>) {
                 purge_deleted(&engine, &mut side).await;
                 backoff = Backoff::for_partition(&engine.seams);
                 let changed = engine.desired_changed.notified();
-                let _ = tokio::time::timeout(CLUSTER_TICK, changed).await;
+                let _ = crate::timers::timeout(CLUSTER_TICK, changed).await;
                 engine.replay.release_idle();
             }
             Err(CommitError::Fenced { .. }) => {
@@ -133,7 +133,7 @@ pub(super) async fn run(engine: Arc<Engine>, side: Option<ClusterSide>) {
             }
             Err(error) => {
                 tracing::warn!(%error, "the cluster manifest waits");
-                tokio::time::sleep(backoff.next_pause()).await;
+                crate::timers::sleep(backoff.next_pause()).await;
             }
         }
     }
@@ -142,7 +142,7 @@ pub(super) async fn run(engine: Arc<Engine>, side: Option<ClusterSide>) {
 async fn reconnect(engine: &Arc<Engine>) -> Option<ClusterSide> {
     let mut backoff = Backoff::for_partition(&engine.seams);
     loop {
-        tokio::time::sleep(backoff.next_pause()).await;
+        crate::timers::sleep(backoff.next_pause()).await;
         match connect(&*engine.store, engine.store.clone(), &engine.options, &engine.seams).await {
             Ok(side) => {
                 engine.connected(&side);

@@ -84,9 +84,11 @@ impl Tiered {
 
     pub(crate) fn set_policy(&self, policy: PartitionPolicy) {
         let mut current = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = (policy, true);
-        drop(current);
-        self.wake.notify_one();
+        if current.0 != policy {
+            *current = (policy, true);
+            drop(current);
+            self.wake.notify_one();
+        }
     }
 
     /// Proof of what the store holds for good.
@@ -198,7 +200,7 @@ async fn fail(engine: &Engine, tiered: &Tiered, error: &StepError, backoff: &mut
         "tiering of a partition waits"
     );
     tiered.show(|shown| shown.trouble = Some(error.to_string()));
-    tokio::time::sleep(pause).await;
+    crate::timers::sleep(pause).await;
 }
 
 /// The state of one partition's work.
@@ -217,7 +219,7 @@ impl Keeper {
     /// Waits for news, or for the tick; the tick grows with the number of partitions.
     async fn pause(&self) {
         let tick = ARCHIVER_TICK.max(Duration::from_millis(self.engine.partition_count() as u64));
-        let _ = tokio::time::timeout(tick, self.tiered.wake.notified()).await;
+        let _ = crate::timers::timeout(tick, self.tiered.wake.notified()).await;
     }
 
     /// Does one thing; `false` when there is nothing to do.
@@ -253,7 +255,7 @@ impl Keeper {
         if did || Instant::now() < self.retention_at {
             return Ok(did);
         }
-        self.retention_at = Instant::now() + RETENTION_TICK;
+        self.retention_at = crate::timers::after(RETENTION_TICK);
         self.retire().await?;
         self.delete_dead().await?;
         Ok(false)
@@ -347,7 +349,7 @@ impl Keeper {
         let manifest = self.committer.state().clone();
         let (policy, asked) = *self.tiered.policy.lock().unwrap_or_else(PoisonError::into_inner);
         let (now_ms, now) = (self.engine.seams.now_ms(), Instant::now());
-        let steady_ms = now.duration_since(self.clocks.1).as_millis() as i64;
+        let steady_ms = crate::timers::since(self.clocks.1).as_millis() as i64;
         let clock_moved_ms = now_ms - self.clocks.0 - steady_ms;
         self.clocks = (now_ms, now);
         let totals = manifest.live_totals();

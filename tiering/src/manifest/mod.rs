@@ -15,8 +15,7 @@ mod register;
 mod sequence;
 mod spill;
 
-use hotlog::PartitionId;
-use wire::ids::Offset;
+pub use hotlog::Committed;
 
 pub use cluster::{ClusterEdit, ClusterManifest};
 pub use invariants::Violation;
@@ -26,28 +25,3 @@ pub use partition::{
 pub use register::ManifestError;
 pub(crate) use register::{CommitError, Register};
 pub(crate) use spill::{SpillCache, load_spilled, write_spilled};
-
-/// Proof that every offset of a partition below an end is in the store for good, or declared missing there.
-///
-/// Only the committer makes one, after the manifest's record is durable: so nothing local can be given up before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Committed {
-    partition: PartitionId,
-    end: Offset,
-}
-
-impl Committed {
-    pub(crate) fn new(partition: PartitionId, end: Offset) -> Self {
-        Committed { partition, end }
-    }
-
-    /// The partition.
-    pub fn partition(&self) -> PartitionId {
-        self.partition
-    }
-
-    /// One past the last protected offset.
-    pub fn end(&self) -> Offset {
-        self.end
-    }
-}

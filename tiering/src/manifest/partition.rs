@@ -230,6 +230,12 @@ impl PartitionManifest {
         first.map(|first| first.max(self.start_offset))
     }
 
+    /// Whether a live segment reaches beyond `offset`.
+    pub fn has_records_from(&self, offset: Offset) -> bool {
+        let spilled = self.spilled.last().is_some_and(|file| file.end_offset > offset);
+        spilled || self.segments.last().is_some_and(|row| row.next_offset > offset)
+    }
+
     /// Number, object bytes and raw bytes of all live segments.
     pub fn live_totals(&self) -> LiveTotals {
         let mut totals = LiveTotals::default();

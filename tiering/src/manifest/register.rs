@@ -143,13 +143,6 @@ pub(crate) enum CommitError {
     Violation(#[from] Violation),
 }
 
-impl CommitError {
-    /// Whether another try may succeed.
-    pub(crate) fn is_retriable(&self) -> bool {
-        matches!(self, CommitError::Manifest(ManifestError::Store(error)) if error.is_retriable())
-    }
-}
-
 /// One manifest, loaded.
 #[derive(Debug)]
 pub(crate) struct Register<S: State> {

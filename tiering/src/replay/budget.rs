@@ -36,7 +36,7 @@ impl ByteBudget {
         let acquire = self.semaphore.clone().acquire_many_owned(units);
         tokio::pin!(acquire);
         loop {
-            match tokio::time::timeout(PRESSURE_EVERY, &mut acquire).await {
+            match crate::timers::timeout(PRESSURE_EVERY, &mut acquire).await {
                 // The semaphore is never closed; a closed one would only lift the bound.
                 Ok(permit) => return Taken(permit.ok()),
                 Err(_) => pressure(),

@@ -25,7 +25,7 @@ use self::reader::{Block, Object, Reader};
 use crate::archiver::ManifestView;
 use crate::limits::{BLOCK_LIMIT_BYTES, PARKED_FOR, PARKED_READERS};
 use crate::manifest::{ManifestError, PartitionManifest, SegmentRow, SpillCache, load_spilled};
-use crate::object::{LogIdentity, check_batches, open_block};
+use crate::object::LogIdentity;
 use crate::seams::{AttemptId, Seams};
 use crate::store::Store;
 use crate::tier::{AbortedTransaction, ColdRead, ReadError, TimestampOffset};
@@ -124,9 +124,15 @@ impl Replay {
             let block = if read.batches.is_empty() { reader.next().await } else { reader.try_next() };
             match block {
                 None if read.batches.is_empty() => {
-                    // Nothing but declared holes from here to the end of the store.
+                    // The reader ended where the store ended when it was started; the store may have grown since.
                     lease.reader = None;
-                    read.next_offset = end.max(from);
+                    let manifest = source.manifest()?;
+                    if manifest.has_records_from(from) {
+                        lease.reader = Some(Reader::start(self, source, from));
+                        continue;
+                    }
+                    // Nothing but declared holes from here to the end.
+                    read.next_offset = manifest.end_offset().max(from);
                     return Ok(read);
                 }
                 None => break,
@@ -186,8 +192,7 @@ impl Replay {
     /// Drops readers that nobody came back for.
     pub(crate) fn release_idle(&self) {
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        parked.retain(|reader| reader.parked_at.is_none_or(|since| now.duration_since(since) < PARKED_FOR));
+        parked.retain(|reader| reader.parked_at.is_none_or(|since| crate::timers::since(since) < PARKED_FOR));
     }
 
     /// The live segment that holds `offset`, or the next one behind a hole; `None` at the end.
@@ -364,25 +369,4 @@ fn time_in_batches(bytes: &Bytes, start: Offset, timestamp_ms: i64) -> Option<Ti
         }
     }
     None
-}
-
-/// Reads every block of an object and checks everything there is to check, batch checksums included.
-pub(crate) fn verify_object(
-    footer: &crate::object::Footer,
-    object: &Bytes,
-) -> Result<(), crate::object::ObjectError> {
-    let mut crc = 0;
-    for (index, row) in footer.blocks.iter().enumerate() {
-        let start = row.stored_position as usize;
-        let raw = open_block(row, object.slice(start..start + row.stored_bytes as usize))?;
-        let end = footer.blocks.get(index + 1).map_or(footer.identity.next_offset, |next| next.base_offset);
-        check_batches(row, &raw, end, true)?;
-        crc = crc32c::crc32c_append(crc, &raw);
-    }
-    if crc != footer.identity.raw_crc {
-        return Err(crate::object::ObjectError::Footer {
-            detail: "the segment's checksum does not match its blocks",
-        });
-    }
-    aborted_of(footer).map(|_| ())
 }

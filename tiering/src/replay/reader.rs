@@ -201,7 +201,7 @@ impl Planner {
         let mut taken = self.take(2 * (range.end - range.start)).await;
         let key = object.key();
         let guess = read_range(&*self.replay.store, &key, range.clone());
-        let (footer, guessed) = futures::join!(object.footer(), tokio::time::timeout(READ_STALL, guess));
+        let (footer, guessed) = futures::join!(object.footer(), crate::timers::timeout(READ_STALL, guess));
         let footer = footer?;
         let first = first_block(&footer.blocks, object.from);
         let inside = blocks_inside(&footer.blocks, first, &range);
@@ -276,7 +276,7 @@ impl Object {
         loop {
             let wanted = (range.end - range.start) as usize;
             let read =
-                tokio::time::timeout(READ_STALL, read_range(&*self.replay.store, &key, range.clone())).await;
+                crate::timers::timeout(READ_STALL, read_range(&*self.replay.store, &key, range.clone())).await;
             let error = match read {
                 Ok(Ok(bytes)) if bytes.len() == wanted => return Ok(bytes),
                 Ok(Ok(_)) => "the store sent fewer bytes than were asked for".to_owned(),
@@ -286,8 +286,20 @@ impl Object {
                 Err(_) => format!("no answer within {} s", READ_STALL.as_secs()),
             };
             if !backoff.pause().await {
-                return Err(ReadError::Unavailable { detail: format!("{key}: {error}") });
+                return Err(self.cut_short_or(error).await);
             }
+        }
+    }
+
+    /// Why reads of an object keep failing: it is not as long as it was, or the store does not answer.
+    async fn cut_short_or(&self, error: String) -> ReadError {
+        let key = self.key();
+        match crate::timers::timeout(READ_STALL, self.replay.store.head(&key)).await {
+            Ok(Ok(size)) if size != self.row.object_bytes => {
+                self.source.note_damaged(self.row.attempt);
+                self.error(format!("the object has {size} bytes instead of {}", self.row.object_bytes))
+            }
+            _ => ReadError::Unavailable { detail: format!("{key}: {error}") },
         }
     }
 
@@ -341,8 +353,8 @@ impl Object {
             }
             // The body broke off: go on behind the last whole block.
             if !backoff.pause().await {
-                let detail = format!("{}: the store breaks off again and again", self.key());
-                let _ = out.send(Err(ReadError::Unavailable { detail })).await;
+                let error = self.cut_short_or("the store breaks off again and again".into()).await;
+                let _ = out.send(Err(error)).await;
                 return;
             }
         }
@@ -357,7 +369,7 @@ impl Object {
     ) -> Result<usize, ReadError> {
         let (first, last) = (blocks[range.start], blocks[range.end - 1]);
         let bytes = first.stored_position..last.stored_position + u64::from(last.stored_bytes);
-        let opened = tokio::time::timeout(READ_STALL, self.replay.store.get_range(&self.key(), bytes)).await;
+        let opened = crate::timers::timeout(READ_STALL, self.replay.store.get_range(&self.key(), bytes)).await;
         let mut body = match opened {
             Ok(Ok(body)) => body,
             Ok(Err(error)) if error.is_not_found() => return Err(self.missing()),
@@ -454,7 +466,7 @@ async fn fill(body: &mut crate::store::ByteStream, carry: &mut Bytes, wanted: us
     let mut whole = BytesMut::with_capacity(wanted);
     whole.extend_from_slice(carry);
     loop {
-        let mut piece = tokio::time::timeout(READ_STALL, body.next()).await.ok()??.ok()?;
+        let mut piece = crate::timers::timeout(READ_STALL, body.next()).await.ok()??.ok()?;
         let missing = wanted - whole.len();
         if piece.len() >= missing {
             if whole.is_empty() {

@@ -51,8 +51,10 @@ pub enum Fault {
     Deny,
     /// It takes this long.
     Slow(Duration),
-    /// It never answers.
+    /// It never answers, and has no effect.
     Hang,
+    /// It has its effect, and never answers.
+    HangAfter,
     /// It answers something that is not so: reads are damaged, listings lack an entry, a create that was refused
     /// says that it was done.
     Lie,
@@ -105,8 +107,12 @@ impl FaultyStore {
             Fault::FailAfter => call.await.and_then(|_| Err(lost(key))),
             Fault::Deny => Err(StoreError::Denied { key: key.to_owned(), detail: "injected".into() }),
             Fault::Hang => futures::future::pending().await,
+            Fault::HangAfter => {
+                let _ = call.await;
+                futures::future::pending().await
+            }
             Fault::Slow(time) => {
-                tokio::time::sleep(time).await;
+                crate::timers::sleep(time).await;
                 call.await
             }
         }
@@ -140,12 +146,13 @@ impl Store for FaultyStore {
                     });
                 }
                 Fault::Hang => return futures::future::pending().await,
-                Fault::Slow(time) => tokio::time::sleep(time).await,
-                Fault::None | Fault::FailAfter | Fault::Lie => {}
+                Fault::Slow(time) => crate::timers::sleep(time).await,
+                Fault::None | Fault::FailAfter | Fault::HangAfter | Fault::Lie => {}
             }
             let outcome = self.inner.put_if_absent(key, body).await;
             match fault {
                 Fault::FailAfter => PutOutcome::Unknown(lost(key.as_str())),
+                Fault::HangAfter => futures::future::pending().await,
                 Fault::Lie => PutOutcome::Created,
                 _ => outcome,
             }

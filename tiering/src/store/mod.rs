@@ -22,7 +22,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 pub use cloud::{OpenStoreError, open_store};
-pub use faulty::{Fault, FaultyStore, Operation};
+pub use faulty::{Fault, FaultPlan, FaultyStore, Operation};
 pub use probe::{ProbeError, probe_conditional_put};
 pub use settle::{Settled, create_settled};
 pub use url::{ParseStoreUrlError, Secret, StoreLocation, StoreUrl};

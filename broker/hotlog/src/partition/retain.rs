@@ -36,6 +36,18 @@ impl Committed {
     pub fn by_manifest(partition: PartitionId, below: Offset) -> Self {
         Self { partition, below }
     }
+
+    /// The partition that the proof is about.
+    #[must_use]
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// One past the last offset that the store holds.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.below
+    }
 }
 
 /// What a pass over a partition's segments goes by.
