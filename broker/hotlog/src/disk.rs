@@ -124,6 +124,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable as they are.
     fn sync_dir(&self, dir: &Path, site: SyncSite) -> io::Result<()>;
+    /// Makes contents and lengths of all files of the file system that `dir` is on durable, as one [`DiskFile::sync`] of each would.
+    /// [`io::ErrorKind::Unsupported`] where that cannot be asked for; then each is synced.
+    fn sync_all_files(&self, dir: &Path, site: SyncSite) -> io::Result<()> {
+        let _ = (dir, site);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Bytes that an unprivileged writer can still take.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Takes a lock file (made where missing) for this process; [`io::ErrorKind::WouldBlock`] when another holds it.
@@ -257,6 +263,10 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path, _site: SyncSite) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn sync_all_files(&self, dir: &Path, _site: SyncSite) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(dir)?)?)
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {

@@ -30,6 +30,11 @@ pub const LENT_BYTES_UNIT: u64 = 64 << 10;
 pub const SEGMENT_WRITE_BYTES: u32 = 1 << 20;
 /// In a small journal, one partition's share of it (the reciprocal) that the segment writer does not wait with.
 pub const SEGMENT_WRITE_SHARE_OF_JOURNAL: u64 = 32;
+/// Fewer bytes than these a checkpoint keeps in its own file rather than write them to a segment's: with thousands of partitions that
+/// change a little, one large sequential write takes the place of thousands of small ones, each with its own sync.
+pub const SEGMENT_WRITE_BYTES_MIN: u32 = 16 << 10;
+/// A checkpoint that wrote more segments than this syncs the file system once instead of each file.
+pub const SEGMENT_SYNCS_ONE_BY_ONE: usize = 64;
 /// The buffer of the segment writer: its largest single write.
 pub const SEGMENT_BUFFER_BYTES: usize = 1 << 20;
 /// Disk space is taken for a segment this far ahead at most.
@@ -43,7 +48,7 @@ pub const CACHED_SIDECARS: usize = 64;
 /// Bytes of a segment that one step of a search for a batch border reads.
 pub const BORDER_SEARCH_BYTES: usize = 16 << 10;
 /// Partitions whose state a checkpoint gathers before it writes their segments.
-pub const CHECKPOINT_GROUP: usize = 256;
+pub const CHECKPOINT_GROUP: usize = 1024;
 /// How long a worker sleeps when nobody wakes it.
 pub const WORKER_WAIT_MS: u64 = 500;
 /// The largest block that a device may ask for.

@@ -189,10 +189,10 @@ impl Storage {
                 snapshot = partition.snapshot(purpose);
                 self.shared.journal.commit_all()?;
             }
-            self.writer.sync_segments(partition)?;
             let (record, checkpointed) = snapshot.map(|snapshot| self.with_remainder(snapshot)).unzip();
             rows.push((Arc::clone(partition), record, checkpointed));
         }
+        self.writer.sync_group(group)?;
         Ok(rows)
     }
 

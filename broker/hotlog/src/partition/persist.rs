@@ -12,6 +12,7 @@ use super::Partition;
 use super::state::PartitionState;
 use crate::checkpoint::record::{RecordHead, RecordParts};
 use crate::health::lock;
+use crate::limits;
 use crate::segment::{OpenSegment, Remainder, SealedMeta};
 use crate::sidecar::Sidecar;
 
@@ -75,8 +76,8 @@ pub(crate) enum RecordFor {
 }
 
 impl Partition {
-    /// The next write that brings committed bytes to a file, of at most `most` bytes; `None` when all whole blocks are written and
-    /// every rolled segment is sealed.
+    /// The next write that brings committed bytes to a file, of at most `most` bytes; `None` when too few for a write of their own are
+    /// left, and every rolled segment is sealed.
     pub(crate) fn next_write(&self, most: u32) -> Option<WritePlan> {
         let block = self.shared.block;
         let state = lock(&self.state);
@@ -96,12 +97,12 @@ impl Partition {
             let is_whole = segment.closed.is_some() && committed == segment.size_bytes;
             let whole_blocks = committed - committed % block;
             let end = if is_whole { segment.size_bytes } else { whole_blocks };
-            if end <= segment.written && !is_whole {
+            if !is_whole && end.saturating_sub(segment.written) < limits::SEGMENT_WRITE_BYTES_MIN {
                 continue;
             }
             let to = end.min(segment.written + most);
             let seals = (is_whole && to == segment.size_bytes).then(|| Box::new(self.sidecar_of(segment)));
-            let ahead = u64::from(segment.size_bytes).min(crate::limits::SEGMENT_AHEAD_BYTES);
+            let ahead = u64::from(segment.size_bytes).min(limits::SEGMENT_AHEAD_BYTES);
             let limit = u64::from(state.config.segment_bytes).max(segment.size_bytes.into());
             let wanted = (u64::from(segment.size_bytes) + ahead).min(limit).next_multiple_of(block.into());
             let needed = u64::from(to).next_multiple_of(block.into());
@@ -196,6 +197,12 @@ impl Partition {
         Some((active.base_offset, remainder))
     }
 
+    /// Whether the file of an open segment is ahead of its last sync.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        let state = lock(&self.state);
+        !state.deleted && state.open.iter().any(|segment| segment.unsynced)
+    }
+
     /// Base offsets of open segments whose file is ahead of its last sync; they count as synced from now.
     pub(crate) fn take_unsynced(&self) -> Vec<Offset> {
         let mut state = lock(&self.state);
@@ -245,7 +252,10 @@ impl Partition {
         };
         let mut record = Vec::new();
         parts.encode(&mut record);
-        let remainder_at = active.size_bytes - active.size_bytes % self.shared.block;
+        // What the writer will have brought to the file by then: the same rule as for its next write.
+        let whole_blocks = active.size_bytes - active.size_bytes % self.shared.block;
+        let is_written = whole_blocks - active.written >= limits::SEGMENT_WRITE_BYTES_MIN;
+        let remainder_at = if is_written { whole_blocks } else { active.written };
         Some(Snapshot {
             record,
             remainder_at,

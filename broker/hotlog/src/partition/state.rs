@@ -246,6 +246,11 @@ impl PartitionState {
         self.log_end == self.log_start && self.epochs.latest().is_none() && self.active().size_bytes == 0
     }
 
+    /// The most bytes of one open segment that its file does not hold.
+    pub(crate) fn bytes_in_memory_only(&self) -> usize {
+        self.open.iter().map(|segment| (segment.size_bytes - segment.written) as usize).max().unwrap_or(0)
+    }
+
     /// Committed bytes of the open segments that no whole block in a file holds.
     pub(crate) fn unwritten(&self) -> u32 {
         let active = self.active();

@@ -43,7 +43,7 @@ impl Truncation {
     pub(super) fn bytes_at_most(state: &PartitionState, block: u32) -> usize {
         let mut producers = Vec::new();
         state.producers.encode(&mut producers);
-        FIXED_BYTES + block as usize + producers.len()
+        FIXED_BYTES + block as usize + state.bytes_in_memory_only() + producers.len()
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -180,7 +180,8 @@ impl Partition {
         if log_end < state.log_start {
             return Ok(Truncation::to_nothing(state));
         }
-        let remainder_at = size_bytes - size_bytes % self.shared.block;
+        // From what the file surely holds: bytes behind that may be nowhere but in memory.
+        let remainder_at = (size_bytes - size_bytes % self.shared.block).min(segment.written);
         let mut remainder = vec![0; (size_bytes - remainder_at) as usize];
         bytes.read(remainder_at, &mut remainder)?;
         let remainder = Remainder { position: remainder_at, bytes: remainder.into() };

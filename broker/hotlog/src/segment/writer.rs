@@ -143,13 +143,29 @@ impl SegmentWriter {
     }
 
     /// Makes the bytes of a partition's open segments durable, as far as they are written.
-    pub(crate) fn sync_segments(&mut self, partition: &Arc<Partition>) -> Result<(), Failed> {
+    fn sync_segments(&mut self, partition: &Arc<Partition>) -> Result<(), Failed> {
         for base_offset in partition.take_unsynced() {
             let file = self.file(partition, base_offset)?;
             let result = file.sync(SyncSite::SegmentBytes);
             during(result, || format!("syncing {}", self.path(partition.id(), base_offset).display()))?;
         }
         Ok(())
+    }
+
+    /// Makes the bytes of these partitions' open segments durable, by one sync of the file system where there are many.
+    pub(crate) fn sync_group(&mut self, group: &[Arc<Partition>]) -> Result<(), Failed> {
+        let unsynced: Vec<&Arc<Partition>> =
+            group.iter().filter(|partition| partition.is_unsynced()).collect();
+        if unsynced.len() > limits::SEGMENT_SYNCS_ONE_BY_ONE {
+            match self.shared.disk.sync_all_files(&self.shared.directory, SyncSite::SegmentBytes) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                result => {
+                    unsynced.into_iter().for_each(|partition| drop(partition.take_unsynced()));
+                    return during(result, || format!("syncing {}", self.shared.directory.display()));
+                }
+            }
+        }
+        unsynced.into_iter().try_for_each(|partition| self.sync_segments(partition))
     }
 
     /// Makes all names durable that were made since this was last called.
