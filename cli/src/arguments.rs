@@ -35,6 +35,9 @@ pub(crate) enum LogFormat {
 pub(crate) enum Verb {
     /// Run one broker
     Broker(Box<BrokerArguments>),
+    /// Look after a store of sealed segments
+    #[command(subcommand)]
+    Tier(TierVerb),
     /// Say what `up` would change, and touch nothing
     Plan(PlanArguments),
     /// Run our clusters and flows of a topology file and apply its topics, until stopped
@@ -80,6 +83,26 @@ pub(crate) struct BrokerArguments {
     /// Start although the log is damaged, giving up what the refusal named
     #[arg(long)]
     pub(crate) accept_loss: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TierVerb {
+    /// Make the bucket where it is missing, and check rights, conditional PUT and lifecycle rules
+    Init(StoreArguments),
+    /// Show clusters, topics, partitions and objects
+    Inspect(StoreArguments),
+    /// Read every object and check it against its manifest
+    Verify(StoreArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreArguments {
+    /// The store: file:DIR or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "URL")]
+    pub(crate) store: StoreUrl,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod plan;
 mod signals;
 mod status;
 mod supervisor;
+mod tier;
 mod topology_file;
 mod up;
 
@@ -46,6 +47,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn call(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Broker(asked) => broker::serve(broker_verb::options(*asked), signals::stop_token()?).await?,
+        Verb::Tier(verb) => {
+            // What was found has been printed; the exit status says it too.
+            anyhow::ensure!(tier::call(verb).await?, "the store has faults");
+        }
         Verb::Up(up) => up::up(&up.file.file, up.datacenter.as_deref()).await?,
         Verb::Down(file) => down::down(&file.file).await?,
         Verb::Status(asked) => {

@@ -5,6 +5,8 @@
 
 mod text;
 
+pub(crate) use self::text::bytes;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
