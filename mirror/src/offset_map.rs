@@ -19,6 +19,8 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fmt;
 
+#[cfg(test)]
+pub(crate) use block::write_varint;
 pub use block::{Block, BlockFormatError, RUNS_PER_BLOCK};
 
 /// Encoded runs that one partition's map may hold; about sixteen million runs of a thinned topic.

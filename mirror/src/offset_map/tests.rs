@@ -117,7 +117,12 @@ fn agree(map: &OffsetMap, oracle: &Oracle) -> Result<(), TestCaseError> {
         prop_assert_eq!(map.translate(SourceOffset(next)), oracle.translate(next), "source {}", next);
     }
     for next in oracle.start.target.0 - 2..oracle.position.target.0 + 4 {
-        prop_assert_eq!(map.translate_back(TargetOffset(next)), oracle.translate_back(next), "target {}", next);
+        prop_assert_eq!(
+            map.translate_back(TargetOffset(next)),
+            oracle.translate_back(next),
+            "target {}",
+            next
+        );
     }
     Ok(())
 }

@@ -1,0 +1,297 @@
+//! The map topic as a log: read to its end, written by one owner, many waiting writers to a batch.
+//!
+//! Owns: making the topic, its one partition, the producer epoch that fences the owner before, retries.
+//! Does not own: what the records say (`map_topic`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::fetch::{FetchFrom, FetchRound};
+use client::produce::{Outcome, ProduceBatch};
+use client::{Cluster, Isolation, Lane, RequestError, TopicPartition};
+use tokio::sync::{mpsc, oneshot};
+use wire::batch::{BatchBuilder, BatchOptions, Entries, Entry, NewRecord, ProducerFields, Records};
+use wire::{ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId};
+
+use super::{FlowError, log_ends};
+use crate::clock::Clock;
+use crate::copier::Producer;
+use crate::map_topic::{Claim, Key, Ledger, MAP_TOPIC, MapRecord};
+
+/// Commits that may wait for one another.
+const WAITING_COMMITS: usize = 1_024;
+/// Bytes that one write gathers, if one commit alone is not larger.
+const WRITE_BYTES: usize = 512 * 1024;
+/// Largest batch of the topic: the intents of thinned batches list each hole.
+const MAX_MESSAGE_BYTES: &str = "8388608";
+const FETCH_BYTES: i32 = 4 * 1024 * 1024;
+const DECOMPRESSED_BYTES: usize = 64 * 1024 * 1024;
+const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
+const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// Claims that another claimant may win before this one gives up.
+const CLAIM_ATTEMPTS: usize = 8;
+
+fn map_partition() -> TopicPartition {
+    TopicPartition::new(MAP_TOPIC, 0)
+}
+
+/// Makes the map topic where it is missing.
+pub(crate) async fn ensure(cluster: &Cluster) -> Result<(), FlowError> {
+    let topic = client::admin::NewTopic {
+        name: MAP_TOPIC.to_owned(),
+        partitions: 1,
+        replication_factor: -1,
+        configs: vec![
+            ("cleanup.policy".to_owned(), "compact".to_owned()),
+            ("max.message.bytes".to_owned(), MAX_MESSAGE_BYTES.to_owned()),
+        ],
+    };
+    let layout = cluster.refresh(&[Arc::from(MAP_TOPIC)]).await?;
+    if layout.topics.contains_key(MAP_TOPIC) {
+        return Ok(());
+    }
+    match cluster.create_topic(&topic).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads the map topic from its start, and on from where it stopped.
+#[derive(Debug)]
+pub(crate) struct MapReader {
+    cluster: Cluster,
+    next: Option<Offset>,
+}
+
+impl MapReader {
+    pub(crate) fn new(cluster: &Cluster) -> Self {
+        Self { cluster: cluster.clone(), next: None }
+    }
+
+    /// Whether the cluster has the topic at all.
+    pub(crate) async fn exists(cluster: &Cluster) -> Result<bool, RequestError> {
+        Ok(cluster.refresh(&[Arc::from(MAP_TOPIC)]).await?.topics.contains_key(MAP_TOPIC))
+    }
+
+    /// Takes in everything up to the present end.
+    pub(crate) async fn read_to_end(&mut self, ledger: &mut Ledger) -> Result<(), FlowError> {
+        let (start, end) = log_ends(&self.cluster, &map_partition(), Isolation::ReadUncommitted).await?;
+        let mut next = self.next.unwrap_or(Offset(0)).max(start);
+        while next < end {
+            let leader = self.cluster.leader(&map_partition()).await?;
+            let round = fetch_round(next, FETCH_BYTES);
+            let fetched = self.cluster.fetch(leader.broker, &round).await?.swap_remove(0);
+            if fetched.code != ErrorCode::NONE {
+                tracing::debug!(code = %fetched.code, "reading the map topic again");
+                tokio::time::sleep(RETRY_WAIT).await;
+                continue;
+            }
+            let after = apply(ledger, &fetched.records, next);
+            // A log cleaner may have taken the last batches before the end.
+            next = if after == next { end } else { after };
+        }
+        self.next = Some(next);
+        Ok(())
+    }
+}
+
+fn fetch_round(next: Offset, max_bytes: i32) -> FetchRound {
+    FetchRound {
+        partitions: vec![FetchFrom {
+            partition: map_partition(),
+            topic_id: TopicId::ZERO,
+            offset: next,
+            leader_epoch: LeaderEpoch::NONE,
+            last_fetched_epoch: LeaderEpoch::NONE,
+            max_bytes,
+        }],
+        max_wait: Duration::from_millis(100),
+        min_bytes: 1,
+        max_bytes,
+        isolation: Isolation::ReadUncommitted,
+        lane: Lane::Fetch,
+    }
+}
+
+/// Folds an answer into the ledger; answers the offset after it. What cannot be read is passed over and said.
+fn apply(ledger: &mut Ledger, bytes: &Bytes, from: Offset) -> Offset {
+    let mut next = from;
+    for entry in Entries::new(bytes).map_while(Result::ok) {
+        let Entry::Batch(batch) = entry else { continue };
+        let mut records = Records::new(&batch, DECOMPRESSED_BYTES);
+        while let Ok(Some(record)) = records.next_record() {
+            if record.offset < from {
+                continue;
+            }
+            let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
+            match key.map(str::parse::<Key>) {
+                Some(Ok(key)) => {
+                    if let Err(error) = ledger.apply(key, record.value) {
+                        tracing::warn!(offset = record.offset.0, %error, "passing over a record of the map topic");
+                    }
+                }
+                _ => tracing::debug!(offset = record.offset.0, "passing over a key of the map topic"),
+            }
+        }
+        next = next.max(batch.header().next_offset());
+    }
+    next
+}
+
+fn batch_of(records: &[MapRecord], producer: Producer, now_ms: i64) -> Bytes {
+    let fields = ProducerFields {
+        id: ProducerId(producer.id),
+        epoch: ProducerEpoch(producer.epoch),
+        base_sequence: producer.sequence,
+    };
+    let mut builder = BatchBuilder::new(BatchOptions { producer: fields, ..BatchOptions::default() });
+    for record in records {
+        let (key, value) = (Some(&record.key[..]), record.value.as_deref());
+        builder.push(&NewRecord { timestamp_ms: now_ms, key, value, headers: &[] });
+    }
+    builder.build().into()
+}
+
+/// How a write ended for good.
+#[derive(Clone, Debug)]
+enum Written {
+    Done,
+    Fenced(String),
+}
+
+/// Writes one batch until its fate is known: the producer's sequence makes repeating it harmless.
+async fn write(cluster: &Cluster, batch: &Bytes) -> Written {
+    loop {
+        let attempt = async {
+            let leader = cluster.leader(&map_partition()).await.map_err(|error| error.to_string())?;
+            let pieces = vec![batch.clone()];
+            let produce = ProduceBatch { partition: map_partition(), topic_id: TopicId::ZERO, pieces };
+            let produced = cluster.produce(leader.broker, vec![produce], PRODUCE_TIMEOUT).await;
+            produced.map_err(|error| error.to_string())
+        };
+        match attempt.await.map(|mut produced| produced.swap_remove(0).outcome) {
+            Ok(Outcome::Acknowledged { .. } | Outcome::Duplicate) => return Written::Done,
+            Ok(Outcome::Refused(refusal)) if fences(refusal.code) => {
+                return Written::Fenced(refusal.code.to_string());
+            }
+            Ok(Outcome::Refused(refusal) | Outcome::Ambiguous(refusal)) => {
+                tracing::warn!(code = %refusal.code, "writing the map topic again");
+            }
+            Err(error) => tracing::warn!(error, "writing the map topic again"),
+        }
+        tokio::time::sleep(RETRY_WAIT).await;
+    }
+}
+
+fn fences(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::INVALID_PRODUCER_EPOCH
+            | ErrorCode::PRODUCER_FENCED
+            | ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+            | ErrorCode::UNKNOWN_PRODUCER_ID
+    )
+}
+
+/// An owner: its generation, and who it writes the map topic as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ownership {
+    pub(crate) generation: u64,
+    pub(crate) nonce: u64,
+    pub(crate) producer: Producer,
+}
+
+/// Claims a flow: raises the epoch of its map producer, which fences the owner before, and takes the next generation.
+/// The first claim of a generation in the log holds it.
+pub(crate) async fn claim(
+    cluster: &Cluster,
+    flow: &str,
+    reader: &mut MapReader,
+    ledger: &mut Ledger,
+) -> Result<Ownership, FlowError> {
+    let clock = Clock::system();
+    for _ in 0..CLAIM_ATTEMPTS {
+        reader.read_to_end(ledger).await?;
+        let held = ledger.holder(flow).map(|(_, _, claim)| (claim.map_producer_id, claim.map_producer_epoch));
+        let producer = match held {
+            Some((id, epoch)) if epoch < i16::MAX => Producer { id, epoch: epoch + 1, sequence: 0 },
+            _ => Producer { id: cluster.init_producer_id().await?.id.0, epoch: 0, sequence: 0 },
+        };
+        let generation = ledger.newest_generation() + 1;
+        let nonce: u64 = rand::random();
+        let claim = Claim {
+            owner: format!("pid {}", std::process::id()),
+            map_producer_id: producer.id,
+            map_producer_epoch: producer.epoch,
+            at_ms: clock.now_ms(),
+        };
+        let key = Key::Claim { flow: flow.to_owned(), generation, nonce };
+        let record = MapRecord::set(&key, claim.encode());
+        let written = write(cluster, &batch_of(&[record], producer, clock.now_ms())).await;
+        if let Written::Fenced(code) = &written {
+            tracing::info!(flow, code, "another owner claimed the flow first");
+        }
+        reader.read_to_end(ledger).await?;
+        if ledger.holder(flow).is_some_and(|(_, held, _)| held == nonce) {
+            return Ok(Ownership { generation, nonce, producer: producer.after(1) });
+        }
+        tokio::time::sleep(RETRY_WAIT).await;
+    }
+    Err(FlowError::ClaimLost)
+}
+
+type Waiting = (Vec<MapRecord>, oneshot::Sender<Result<(), FlowError>>);
+
+/// Hands commits to the one task that writes them.
+#[derive(Clone, Debug)]
+pub(crate) struct MapWriter {
+    commits: mpsc::Sender<Waiting>,
+}
+
+impl MapWriter {
+    /// Starts the task; it ends when the last handle is dropped.
+    pub(crate) fn start(cluster: &Cluster, owner: Ownership) -> Self {
+        let (commits, waiting) = mpsc::channel(WAITING_COMMITS);
+        tokio::spawn(write_all(cluster.clone(), owner.producer, waiting));
+        Self { commits }
+    }
+
+    /// Writes records as one: all are acknowledged, or this owner was replaced.
+    pub(crate) async fn commit(&self, records: Vec<MapRecord>) -> Result<(), FlowError> {
+        let (done, answer) = oneshot::channel();
+        let lost = || FlowError::Replaced("the map writer has stopped".to_owned());
+        self.commits.send((records, done)).await.map_err(|_| lost())?;
+        answer.await.map_err(|_| lost())?
+    }
+}
+
+async fn write_all(cluster: Cluster, mut producer: Producer, mut waiting: mpsc::Receiver<Waiting>) {
+    let clock = Clock::system();
+    while let Some((mut records, done)) = waiting.recv().await {
+        let mut all_done = vec![done];
+        let mut bytes: usize = records.iter().map(MapRecord::size_bytes).sum();
+        while bytes < WRITE_BYTES
+            && let Ok((more, done)) = waiting.try_recv()
+        {
+            bytes += more.iter().map(MapRecord::size_bytes).sum::<usize>();
+            records.extend(more);
+            all_done.push(done);
+        }
+        let count = i32::try_from(records.len()).unwrap_or(i32::MAX);
+        let written = write(&cluster, &batch_of(&records, producer, clock.now_ms())).await;
+        producer = producer.after(count);
+        for done in all_done {
+            let result = match &written {
+                Written::Done => Ok(()),
+                Written::Fenced(code) => Err(FlowError::Replaced(code.clone())),
+            };
+            // Who no longer waits has stopped.
+            let _ = done.send(result);
+        }
+        if let Written::Fenced(_) = written {
+            return;
+        }
+    }
+}

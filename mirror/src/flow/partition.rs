@@ -1,0 +1,489 @@
+//! The loop around one partition's copier: fetches in, produces and commits out.
+//!
+//! Owns: at most one fetch under way, answers carried back in order, waits between attempts, the share of the memory
+//! budget, the checks of both logs at the start and after a change of leader.
+//! Does not own: what any of it means (`copier`, `copier::plan`, `recovery`).
+
+mod refusal;
+mod start;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use client::fetch::{FetchFrom, FetchRound, Fetched as Answer};
+use client::produce::{Outcome, ProduceBatch};
+use client::{Cluster, Isolation, Lane, RequestError, TopicPartition};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use wire::{ErrorCode, LeaderEpoch, Offset};
+
+use refusal::{MAY_PASS, failure, missing_topic, topic_event};
+
+use super::FlowError;
+use super::board::Board;
+use super::map_log::MapWriter;
+use super::provenance::Provenance;
+use super::tail::{TailError, Target};
+use crate::clock::Clock;
+use crate::copier::plan::{AbortedTransaction, Fetched, PlanFault, PlanOptions, Planner};
+use crate::copier::{Action, Copier, Failure, Input, Outgoing, Producer, ReplanReason};
+use crate::events::{Event, EventKind, Side};
+use crate::map_topic::{BatchIntent, Key, MapRecord, PartitionKey, PartitionLedger};
+use crate::offset_map::{Position, TargetOffset};
+use crate::recovery::Expected;
+
+/// Answers of fetches, produces and commits that may wait for the loop.
+const ANSWERS: usize = 64;
+const FETCH_WAIT: Duration = Duration::from_millis(500);
+const FETCH_BYTES_MIN: i32 = 1024 * 1024;
+const FETCH_BYTES_MAX: i32 = 16 * 1024 * 1024;
+const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
+const RETRY_WAIT: Duration = Duration::from_millis(250);
+/// How often a position that has nothing else to travel with is written.
+const FLUSH_EVERY: Duration = Duration::from_millis(200);
+/// How long a topic must be missing before it counts as deleted.
+const MISSING_FOR: u32 = 12;
+
+/// What a partition's loop needs.
+pub(crate) struct PartitionTask {
+    pub(crate) flow: Arc<str>,
+    pub(crate) key: PartitionKey,
+    pub(crate) source: Cluster,
+    pub(crate) source_partition: TopicPartition,
+    pub(crate) source_lane: Lane,
+    pub(crate) target: Target,
+    pub(crate) writer: MapWriter,
+    pub(crate) provenance: Provenance,
+    pub(crate) board: Board,
+    pub(crate) generation: u64,
+    /// Producer id for a partition that has none yet.
+    pub(crate) producer_id: i64,
+    pub(crate) start: topology::Start,
+    pub(crate) plan: PlanOptions,
+    pub(crate) memory_bytes: usize,
+    pub(crate) stop: CancellationToken,
+    pub(crate) shared: SharedCopier,
+}
+
+/// The copier, where group sync finds it; `None` until the partition was recovered.
+pub(crate) type SharedCopier = Arc<Mutex<Option<Copier>>>;
+
+enum Happened {
+    Fetched(Result<Answer, RequestError>),
+    Produced(u64, ProduceAnswer),
+    Committed(u64, Result<(), FlowError>),
+    ReadBack(Vec<(TargetOffset, i32)>),
+    Event(EventKind),
+}
+
+/// An outcome and the epoch of the leader that was asked.
+struct ProduceAnswer {
+    outcome: Result<Outcome, String>,
+    leader_epoch: i32,
+}
+
+/// Why a partition's loop ended.
+pub(crate) enum Ended {
+    /// It was told to, and its position is written.
+    Stopped,
+    /// It paused at an event.
+    Paused,
+    /// Another owner writes the map topic.
+    Replaced(FlowError),
+}
+
+impl PartitionTask {
+    /// Runs until it is stopped, paused or replaced.
+    pub(crate) async fn run(self, ledger: PartitionLedger) -> Ended {
+        let start = tokio::select! {
+            start = self.recover(&ledger) => start,
+            () = self.stop.cancelled() => return Ended::Stopped,
+        };
+        match start {
+            Ok((copier, planner)) => {
+                *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(copier);
+                let (answers, answered) = mpsc::channel(ANSWERS);
+                let fetch_bytes = FETCH_BYTES_MIN;
+                let mut running = Running {
+                    task: &self,
+                    planner,
+                    answers,
+                    fetching: false,
+                    plan_round: 0,
+                    fetch_bytes,
+                    refused_in_a_row: 0,
+                    missing: 0,
+                    end: None,
+                };
+                running.run(answered).await
+            }
+            Err(event) => {
+                self.report(event).await;
+                Ended::Paused
+            }
+        }
+    }
+
+    async fn report(&self, kind: EventKind) {
+        let at_ms = Clock::system().now_ms();
+        let topic = self.source_partition.topic.to_string();
+        let partition = Some(self.source_partition.partition);
+        let event = Event { flow: self.flow.to_string(), topic, partition, at_ms, kind };
+        tracing::error!(flow = %self.flow, partition = %self.source_partition, "{event}");
+        let key = Key::Event {
+            flow: event.flow.clone(),
+            topic: event.topic.clone(),
+            partition: self.source_partition.partition,
+        };
+        let record = MapRecord::set(&key, event.encode());
+        self.figures(|figures| figures.paused = Some(event));
+        if let Err(error) = self.writer.commit(vec![record]).await {
+            tracing::warn!(%error, "the event could not be kept on the target");
+        }
+    }
+
+    fn figures(&self, change: impl FnOnce(&mut super::board::PartitionFigures)) {
+        let partition = (&*self.source_partition.topic, self.source_partition.partition);
+        self.board.change_partition(&self.flow, partition, change);
+    }
+}
+
+struct Running<'a> {
+    task: &'a PartitionTask,
+    planner: Planner,
+    answers: mpsc::Sender<Happened>,
+    fetching: bool,
+    /// Raised when the plan starts again, so that a fetch of before is not taken for one of after.
+    plan_round: u64,
+    fetch_bytes: i32,
+    refused_in_a_row: u32,
+    missing: u32,
+    end: Option<Ended>,
+}
+
+impl Running<'_> {
+    async fn run(&mut self, mut answered: mpsc::Receiver<Happened>) -> Ended {
+        let mut flush = tokio::time::interval(FLUSH_EVERY);
+        let mut told = false;
+        self.step(Input::Flush).await;
+        loop {
+            if let Some(end) = self.end.take() {
+                return end;
+            }
+            self.fetch_if_wanted();
+            let happened = tokio::select! {
+                happened = answered.recv() => happened,
+                _ = flush.tick() => {
+                    self.step(Input::Flush).await;
+                    continue;
+                }
+                () = self.task.stop.cancelled(), if !told => {
+                    told = true;
+                    self.step(Input::Stop).await;
+                    continue;
+                }
+            };
+            match happened.expect("this loop holds a sender") {
+                Happened::Fetched(answer) => self.take_fetched(answer).await,
+                Happened::Produced(id, outcome) => self.take_produced(id, outcome).await,
+                Happened::Committed(revision, Ok(())) => self.step(Input::Committed { revision }).await,
+                Happened::Committed(_, Err(error)) => self.end = Some(Ended::Replaced(error)),
+                Happened::ReadBack(arrived) => self.step(Input::ReadBack { arrived }).await,
+                Happened::Event(event) => self.step(Input::Halt(event)).await,
+            }
+        }
+    }
+
+    fn with_copier<T>(&self, ask: impl FnOnce(&mut Copier) -> T) -> T {
+        let mut shared = self.task.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        ask(shared.as_mut().expect("the copier is there once the partition was recovered"))
+    }
+
+    async fn step(&mut self, input: Input) {
+        let now_ms = Clock::system().now_ms();
+        let actions = self.with_copier(|copier| copier.step(input, now_ms));
+        let position = self.with_copier(|copier| copier.map().position());
+        self.task.figures(|figures| {
+            figures.source_position = position.source.0;
+            figures.target_position = position.target.0;
+        });
+        for action in actions {
+            self.act(action).await;
+        }
+    }
+
+    async fn act(&mut self, action: Action) {
+        match action {
+            Action::Commit { revision, records } => {
+                let (writer, answers) = (self.task.writer.clone(), self.answers.clone());
+                tokio::spawn(async move {
+                    let result = writer.commit(records).await;
+                    let _ = answers.send(Happened::Committed(revision, result)).await;
+                });
+            }
+            Action::Produce { id, producer, batch } => self.produce(id, producer, batch).await,
+            Action::ReadBack { position, producer, intents } => self.read_back(position, producer, intents),
+            Action::Replan { from, because } => {
+                self.plan_round += 1;
+                self.planner.rewind(from);
+                let options = &mut self.planner.options;
+                match because {
+                    ReplanReason::TooLarge { size_bytes } => {
+                        options.max_batch_bytes = options.max_batch_bytes.min(size_bytes / 2).max(1024);
+                    }
+                    ReplanReason::CodecRefused => {
+                        options.refused_codecs =
+                            vec![wire::compress::Codec::Zstd, wire::compress::Codec::Lz4];
+                        options.recode_to = wire::compress::Codec::Gzip;
+                    }
+                }
+            }
+            Action::Paused(event) => {
+                self.task.report(event).await;
+                self.end = Some(Ended::Paused);
+            }
+            Action::Stopped => self.end = Some(Ended::Stopped),
+        }
+    }
+
+    /// Sends a batch; sends of one partition go out in the order of these calls.
+    async fn produce(&self, id: u64, producer: Producer, batch: Outgoing) {
+        let task = self.task;
+        let (records, bytes, made) =
+            (batch.records.unsigned_abs().into(), batch.size_bytes() as u64, batch.made);
+        let answers = self.answers.clone();
+        let sent = async {
+            let leader = task
+                .target
+                .cluster
+                .leader(&task.target.partition)
+                .await
+                .map_err(|error| error.to_string())?;
+            let header = batch.stamped(producer).map_err(|error| error.to_string())?;
+            let pieces = vec![bytes::Bytes::copy_from_slice(&header), batch.payload];
+            let (partition, topic_id) = (task.target.partition.clone(), task.target.topic_id);
+            let produce = vec![ProduceBatch { partition, topic_id, pieces }];
+            let pending = task.target.cluster.start_produce(leader.broker, produce, PRODUCE_TIMEOUT).await;
+            Ok::<_, String>((pending.map_err(|error| error.to_string())?, leader.epoch.0))
+        };
+        let sent = sent.await;
+        let (board, flow, partition) =
+            (task.board.clone(), Arc::clone(&task.flow), task.source_partition.clone());
+        tokio::spawn(async move {
+            let (outcome, leader_epoch) = match sent {
+                Ok((pending, leader_epoch)) => {
+                    let produced = pending.outcomes().await.map_err(|error| error.to_string());
+                    (produced.map(|mut produced| produced.swap_remove(0).outcome), leader_epoch)
+                }
+                Err(error) => (Err(error), -1),
+            };
+            if matches!(outcome, Ok(Outcome::Acknowledged { .. })) {
+                let partition = (&*partition.topic, partition.partition);
+                board.change_partition(&flow, partition, |figures| figures.count(made, records, bytes));
+            }
+            let _ = answers.send(Happened::Produced(id, ProduceAnswer { outcome, leader_epoch })).await;
+        });
+    }
+
+    async fn take_produced(&mut self, id: u64, ProduceAnswer { outcome, leader_epoch }: ProduceAnswer) {
+        let failure = match outcome {
+            Ok(Outcome::Acknowledged { base_offset, .. }) => {
+                self.refused_in_a_row = 0;
+                let base_offset = TargetOffset(base_offset.0);
+                let acked = Input::Acked { id, base_offset, target_leader_epoch: leader_epoch };
+                return self.step(acked).await;
+            }
+            Ok(Outcome::Duplicate) => Failure::Doubtful("a duplicate without its offset".to_owned()),
+            Ok(Outcome::Ambiguous(refusal)) => Failure::Doubtful(refusal.code.to_string()),
+            Ok(Outcome::Refused(refusal)) => {
+                if MAY_PASS.contains(&refusal.code) {
+                    self.refused_in_a_row += 1;
+                }
+                failure(&refusal, self.refused_in_a_row)
+            }
+            Err(error) => Failure::Doubtful(error),
+        };
+        tracing::debug!(partition = %self.task.source_partition, ?failure, "a batch was not acknowledged");
+        self.step(Input::Failed { id, failure }).await;
+    }
+
+    fn read_back(&self, position: Position, producer: Producer, intents: Vec<BatchIntent>) {
+        let (target, answers) = (self.task.target.clone(), self.answers.clone());
+        let stop = self.task.stop.clone();
+        self.task.figures(|figures| figures.recoveries += 1);
+        let (board, flow) = (self.task.board.clone(), Arc::clone(&self.task.flow));
+        tokio::spawn(async move {
+            loop {
+                let expected = Expected { position, producer, intents: &intents };
+                let happened = match target.settle(expected, -1).await {
+                    Ok(arrived) => Happened::ReadBack(arrived),
+                    Err(TailError::Event(event)) => Happened::Event(event),
+                    Err(TailError::Request(error)) => {
+                        if stop.is_cancelled() {
+                            return;
+                        }
+                        board.change(&flow, |figures| figures.last_error = Some(error.to_string()));
+                        if missing_topic(&target.cluster, &target.partition, target.topic_id).await {
+                            Happened::Event(topic_event(
+                                &target.cluster,
+                                &target.partition,
+                                target.topic_id,
+                                Side::Target,
+                            ))
+                        } else {
+                            sleep(RETRY_WAIT).await;
+                            continue;
+                        }
+                    }
+                };
+                let _ = answers.send(happened).await;
+                return;
+            }
+        });
+    }
+
+    fn fetch_if_wanted(&mut self) {
+        let wanted = self.with_copier(|copier| {
+            let room = copier.queued_bytes() < self.task.memory_bytes;
+            copier.is_copying() && (room || copier.is_replaying())
+        });
+        if !wanted || self.fetching || self.task.stop.is_cancelled() {
+            return;
+        }
+        self.fetching = true;
+        let (source, partition) = (self.task.source.clone(), self.task.source_partition.clone());
+        let from = FetchFrom {
+            partition: partition.clone(),
+            topic_id: self.task.key.source_topic,
+            offset: Offset(self.planner.next().0),
+            leader_epoch: LeaderEpoch::NONE,
+            last_fetched_epoch: LeaderEpoch::NONE,
+            max_bytes: self.fetch_bytes,
+        };
+        let round = FetchRound {
+            partitions: vec![from],
+            max_wait: FETCH_WAIT,
+            min_bytes: 1,
+            max_bytes: self.fetch_bytes,
+            isolation: Isolation::ReadCommitted,
+            lane: self.task.source_lane,
+        };
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let fetched = async {
+                let leader = source.leader(&partition).await?;
+                Ok(source.fetch(leader.broker, &round).await?.swap_remove(0))
+            };
+            let fetched = fetched.await;
+            let _ = answers.send(Happened::Fetched(fetched)).await;
+        });
+    }
+
+    async fn take_fetched(&mut self, answer: Result<Answer, RequestError>) {
+        let stale = std::mem::take(&mut self.plan_round) > 0;
+        match answer {
+            _ if stale => {}
+            Ok(answer) if answer.code == ErrorCode::NONE => {
+                self.missing = 0;
+                self.plan(answer).await;
+            }
+            Ok(answer) => self.take_fetch_error(answer.code).await,
+            Err(error) => {
+                self.task.board.change(&self.task.flow, |flow| flow.last_error = Some(error.to_string()));
+                self.note_missing(matches!(error, RequestError::UnknownPartition(_))).await;
+            }
+        }
+        self.fetching = false;
+    }
+
+    async fn take_fetch_error(&mut self, code: ErrorCode) {
+        match code {
+            ErrorCode::OFFSET_OUT_OF_RANGE => self.check_source().await,
+            ErrorCode::UNKNOWN_TOPIC_ID
+            | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            | ErrorCode::INCONSISTENT_TOPIC_ID => self.note_missing(true).await,
+            _ => {
+                sleep(RETRY_WAIT).await;
+                self.check_source().await;
+            }
+        }
+    }
+
+    /// After a change of leader, or beyond the log: is what was copied still what the source has?
+    async fn check_source(&mut self) {
+        let map = self.with_copier(|copier| copier.map().clone());
+        match self.task.check_source(&map, self.planner.epoch()).await {
+            Ok(()) => sleep(RETRY_WAIT).await,
+            Err(TailError::Event(event)) => self.step(Input::Halt(event)).await,
+            Err(TailError::Request(error)) => {
+                tracing::debug!(%error, "the source does not answer");
+                sleep(RETRY_WAIT).await;
+            }
+        }
+    }
+
+    async fn note_missing(&mut self, missing: bool) {
+        sleep(RETRY_WAIT).await;
+        self.missing = if missing { self.missing + 1 } else { 0 };
+        let (source, partition) = (&self.task.source, &self.task.source_partition);
+        let topic_id = self.task.key.source_topic;
+        if missing && missing_topic(source, partition, topic_id).await {
+            let event = topic_event(source, partition, topic_id, Side::Source);
+            if self.missing >= MISSING_FOR || !matches!(event, EventKind::TopicDeleted { .. }) {
+                self.step(Input::Halt(event)).await;
+            }
+        }
+    }
+
+    async fn plan(&mut self, answer: Answer) {
+        let received = answer.records.len();
+        let end = answer.last_stable_offset.0.max(0);
+        self.task.figures(|figures| figures.source_end = end);
+        let aborted = answer.aborted.iter().map(|aborted| AbortedTransaction {
+            first_offset: aborted.first_offset,
+            producer_id: aborted.producer_id,
+        });
+        let fetched = Fetched {
+            bytes: answer.records,
+            aborted: aborted.collect(),
+            log_start: answer.log_start_offset.0,
+        };
+        let producers = Planner::producers_in(&fetched);
+        let from_target = match self.task.provenance.from_target(&producers).await {
+            Ok(from_target) => from_target,
+            Err(error) => {
+                tracing::warn!(%error, "reading the source's register of producers again");
+                return sleep(RETRY_WAIT).await;
+            }
+        };
+        let before = self.planner.next();
+        match self.planner.plan(&fetched, &|producer| from_target.contains(&producer)) {
+            Ok(planned) => {
+                let stuck = planned.covered_to == before && received > 0;
+                self.size_next_fetch(received, stuck);
+                let (batches, covered_to) = (planned.batches, planned.covered_to);
+                self.step(Input::Planned { batches, covered_to }).await;
+            }
+            Err(PlanFault::Event(event)) => self.step(Input::Halt(event)).await,
+            Err(PlanFault::ReplayDiffers) => {
+                let (from, to) = (before.0, self.planner.next().0);
+                let offset = self.with_copier(|copier| copier.map().position().target.0);
+                let reason = "the source changed what a batch in the air held".to_owned();
+                self.step(Input::Halt(EventKind::Unmatched { offset, from, to, reason })).await;
+            }
+        }
+    }
+
+    /// A fetch that came back full asks for more the next time, up to the memory share: so it grows to what bandwidth
+    /// and round trip allow.
+    fn size_next_fetch(&mut self, received: usize, stuck: bool) {
+        let full = received * 4 >= usize::try_from(self.fetch_bytes).unwrap_or(0) * 3;
+        if full || stuck {
+            let share = i32::try_from(self.task.memory_bytes / 2).unwrap_or(i32::MAX);
+            let most =
+                if stuck { FETCH_BYTES_MAX * 4 } else { FETCH_BYTES_MAX.min(share).max(FETCH_BYTES_MIN) };
+            self.fetch_bytes = self.fetch_bytes.saturating_mul(2).min(most).max(FETCH_BYTES_MIN);
+        }
+    }
+}

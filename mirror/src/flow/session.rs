@@ -1,0 +1,301 @@
+//! One ownership of a flow, from its claim to the last written position.
+//!
+//! Owns: the order claim, ledger, topics, partitions; looking for new topics and partitions; the drain.
+//! Does not own: who owns (`owner`), what a partition does (`partition`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use client::{Cluster, Lane, TopicPartition};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use wire::ProducerId;
+
+use super::board::{Board, FlowState};
+use super::group_sync::{Copied, GroupSyncer};
+use super::map_log::{self, MapReader, MapWriter, Ownership};
+use super::partition::{Ended, PartitionTask, SharedCopier};
+use super::provenance::Provenance;
+use super::tail::Target;
+use super::topics::{self, Pair};
+use super::{FlowError, cluster_id};
+use crate::Options;
+use crate::clock::Clock;
+use crate::copier::plan::PlanOptions;
+use crate::events::{Event, EventKind};
+use crate::map_topic::{Key, Ledger, MapRecord, PartitionKey, RegisteredProducer};
+use crate::spec::FlowSpec;
+
+/// How often new topics and partitions are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Connections to each source broker over which partitions are spread.
+const SOURCE_LANES: usize = 16;
+/// How long partitions may take to drain; the group waits longer than that.
+pub(crate) const DRAIN_WITHIN: Duration = Duration::from_secs(8);
+
+/// What a session works with.
+pub(crate) struct Session<'a> {
+    pub(crate) spec: &'a FlowSpec,
+    pub(crate) options: &'a Options,
+    pub(crate) board: &'a Board,
+    pub(crate) source: &'a Cluster,
+    pub(crate) target: &'a Cluster,
+}
+
+struct Claimed {
+    owner: Ownership,
+    ledger: Ledger,
+    writer: MapWriter,
+    source_id: Arc<str>,
+    producer_id: i64,
+    provenance: Provenance,
+    lanes: Vec<Lane>,
+    copied: Copied,
+    stop: CancellationToken,
+}
+
+impl Session<'_> {
+    /// Copies until `stop`, then drains. Ends earlier when the flow was promoted or another owner took over.
+    pub(crate) async fn run(&self, stop: CancellationToken) -> Result<(), FlowError> {
+        let mut claimed = self.claim(stop).await?;
+        let generation = claimed.owner.generation;
+        self.board.change(&self.spec.name, |flow| {
+            (flow.state, flow.last_error) = (FlowState::Running { generation }, None);
+        });
+        tracing::info!(flow = self.spec.name, generation, "owning the flow");
+        let mut tasks = JoinSet::new();
+        let copied = self.copy(&mut claimed, &mut tasks).await;
+        claimed.stop.cancel();
+        let drain = async {
+            while let Some(ended) = tasks.join_next().await {
+                if let Ok(Ended::Replaced(error)) = ended {
+                    tracing::warn!(flow = self.spec.name, %error, "replaced while draining");
+                }
+            }
+        };
+        if tokio::time::timeout(DRAIN_WITHIN, drain).await.is_err() {
+            tracing::warn!(
+                flow = self.spec.name,
+                "not all partitions drained in time; the next owner reads back"
+            );
+        }
+        tasks.abort_all();
+        for lane in &claimed.lanes {
+            self.source.close_lane(*lane);
+        }
+        copied
+    }
+
+    async fn claim(&self, stop: CancellationToken) -> Result<Claimed, FlowError> {
+        map_log::ensure(self.target).await?;
+        let mut reader = MapReader::new(self.target);
+        let mut ledger = Ledger::default();
+        reader.read_to_end(&mut ledger).await?;
+        if let Some(promotion) = ledger.promotion(&self.spec.name) {
+            return Err(FlowError::Promoted { flow: self.spec.name.clone(), at_ms: promotion.at_ms });
+        }
+        let owner = map_log::claim(self.target, &self.spec.name, &mut reader, &mut ledger).await?;
+        // Whoever promoted the flow while this one claimed it has written so before this claim.
+        if let Some(promotion) = ledger.promotion(&self.spec.name) {
+            return Err(FlowError::Promoted { flow: self.spec.name.clone(), at_ms: promotion.at_ms });
+        }
+        let writer = MapWriter::start(self.target, owner);
+        let source_id = cluster_id(self.source, &self.spec.from)?;
+        let target_id = cluster_id(self.target, &self.spec.to)?;
+        let producer_id = self.producer_id(&ledger, &writer, &source_id).await?;
+        self.tidy(&ledger, &writer, owner).await?;
+        Ok(Claimed {
+            owner,
+            ledger,
+            writer,
+            source_id,
+            producer_id,
+            provenance: Provenance::new(self.source, target_id),
+            lanes: (0..SOURCE_LANES).map(|_| self.source.own_lane()).collect(),
+            copied: Copied::default(),
+            stop,
+        })
+    }
+
+    /// The producer id for new partitions: registered before its first batch, so that a flow back knows it.
+    async fn producer_id(
+        &self,
+        ledger: &Ledger,
+        writer: &MapWriter,
+        source_id: &str,
+    ) -> Result<i64, FlowError> {
+        let ours = RegisteredProducer { flow: self.spec.name.clone(), source_cluster: source_id.to_owned() };
+        if let Some((id, _)) = ledger.producers().find(|(_, registered)| **registered == ours) {
+            return Ok(id.0);
+        }
+        let id: ProducerId = self.target.init_producer_id().await?.id;
+        writer.commit(vec![MapRecord::set(&Key::Producer(id), ours.encode())]).await?;
+        Ok(id.0)
+    }
+
+    /// Forgets claims of owners before and events that this owner will meet again if they still hold.
+    async fn tidy(&self, ledger: &Ledger, writer: &MapWriter, owner: Ownership) -> Result<(), FlowError> {
+        let flow = &self.spec.name;
+        let old = ledger.claims(flow).filter(|(_, nonce)| *nonce != owner.nonce);
+        let claims = old.map(|(generation, nonce)| Key::Claim { flow: flow.clone(), generation, nonce });
+        let events = ledger.events(flow).map(|event| Key::Event {
+            flow: flow.clone(),
+            topic: event.topic.clone(),
+            partition: event.partition.unwrap_or(-1),
+        });
+        let records: Vec<_> = claims.chain(events).map(|key| MapRecord::forget(&key)).collect();
+        if records.is_empty() { Ok(()) } else { writer.commit(records).await }
+    }
+
+    async fn copy(&self, claimed: &mut Claimed, tasks: &mut JoinSet<Ended>) -> Result<(), FlowError> {
+        let (writer, stop) = (claimed.writer.clone(), claimed.stop.clone());
+        let mut started: HashMap<TopicPartition, ()> = HashMap::new();
+        self.start_new(claimed, &mut started, tasks).await?;
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.tick().await;
+        loop {
+            let copied = std::mem::take(&mut claimed.copied);
+            let syncer = GroupSyncer {
+                spec: self.spec,
+                source: self.source,
+                target: self.target,
+                writer: &writer,
+                board: self.board,
+                copied: &copied,
+            };
+            let woken = tokio::select! {
+                () = stop.cancelled() => Some(Ok(())),
+                () = syncer.run() => None,
+                _ = look.tick() => None,
+                Some(ended) = tasks.join_next() => match ended {
+                    Ok(Ended::Replaced(error)) => Some(Err(error)),
+                    Ok(Ended::Stopped | Ended::Paused) => None,
+                    Err(error) => {
+                        tracing::error!(flow = self.spec.name, %error, "a partition's task died");
+                        Some(Err(FlowError::Replaced("a partition's task died".to_owned())))
+                    }
+                },
+            };
+            claimed.copied = copied;
+            match woken {
+                Some(end) => return end,
+                None => self.start_new(claimed, &mut started, tasks).await?,
+            }
+        }
+    }
+
+    /// Starts what is new: topics that match, partitions that were added.
+    async fn start_new(
+        &self,
+        claimed: &mut Claimed,
+        started: &mut HashMap<TopicPartition, ()>,
+        tasks: &mut JoinSet<Ended>,
+    ) -> Result<(), FlowError> {
+        let names = match topics::matching(self.source, self.spec).await {
+            Ok(names) => names,
+            Err(error) => {
+                tracing::warn!(flow = self.spec.name, %error, "the source does not say which topics it has");
+                return Ok(());
+            }
+        };
+        for name in names {
+            let known = self.source.layout().topics.get(&name).map_or(0, |topic| topic.partitions.len());
+            let have = started.keys().filter(|partition| partition.topic == name).count();
+            if have >= known {
+                continue;
+            }
+            match topics::pair(self.source, self.target, self.spec, &name).await {
+                Ok(pair) => self.start_topic(claimed, started, tasks, &pair).await?,
+                Err(error) => tracing::warn!(flow = self.spec.name, topic = &*name, %error, "not copied yet"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_topic(
+        &self,
+        claimed: &mut Claimed,
+        started: &mut HashMap<TopicPartition, ()>,
+        tasks: &mut JoinSet<Ended>,
+        pair: &Pair,
+    ) -> Result<(), FlowError> {
+        let now = pair.binding(&claimed.source_id);
+        let bound = claimed.ledger.binding(&self.spec.name, &pair.source);
+        if let Some(event) = bound.and_then(|bound| topics::rebound(bound, &now)) {
+            for partition in 0..pair.partitions {
+                started.insert(TopicPartition::new(Arc::clone(&pair.source), partition), ());
+            }
+            return self.pause_topic(claimed, pair, event).await;
+        }
+        if bound != Some(&now) {
+            let key = Key::Binding { flow: self.spec.name.clone(), topic: pair.source.to_string() };
+            claimed.writer.commit(vec![MapRecord::set(&key, now.encode())]).await?;
+        }
+        for partition in 0..pair.partitions {
+            let source_partition = TopicPartition::new(Arc::clone(&pair.source), partition);
+            if started.insert(source_partition.clone(), ()).is_none() {
+                self.start_partition(claimed, tasks, pair, source_partition);
+            }
+        }
+        Ok(())
+    }
+
+    async fn pause_topic(&self, claimed: &Claimed, pair: &Pair, kind: EventKind) -> Result<(), FlowError> {
+        let (flow, topic) = (self.spec.name.clone(), pair.source.to_string());
+        let at_ms = Clock::system().now_ms();
+        let event = Event { flow: flow.clone(), topic: topic.clone(), partition: None, at_ms, kind };
+        tracing::error!(flow, topic, "{event}");
+        let value = event.encode();
+        self.board.change_partition(&flow, (&topic, -1), |figures| figures.paused = Some(event));
+        let key = Key::Event { flow, topic, partition: -1 };
+        claimed.writer.commit(vec![MapRecord::set(&key, value)]).await
+    }
+
+    fn start_partition(
+        &self,
+        claimed: &mut Claimed,
+        tasks: &mut JoinSet<Ended>,
+        pair: &Pair,
+        source_partition: TopicPartition,
+    ) {
+        let partition = source_partition.partition;
+        let key = PartitionKey {
+            source_cluster: Arc::clone(&claimed.source_id),
+            source_topic: pair.source_id,
+            target_topic: pair.target_id,
+            partition,
+        };
+        let ledger = claimed.ledger.take_partition(&key);
+        let shared = SharedCopier::default();
+        let mut copied = claimed.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        copied.insert(source_partition.clone(), Arc::clone(&shared));
+        let lane = claimed.lanes[copied.len() % claimed.lanes.len()];
+        drop(copied);
+        let max_batch_bytes = pair.max_batch_bytes;
+        let coalesce_to_bytes = self.options.coalesce_to_bytes;
+        let task = PartitionTask {
+            flow: self.spec.name.as_str().into(),
+            key,
+            source: self.source.clone(),
+            source_partition,
+            source_lane: lane,
+            target: Target {
+                cluster: self.target.clone(),
+                partition: TopicPartition::new(Arc::clone(&pair.target), partition),
+                topic_id: pair.target_id,
+            },
+            writer: claimed.writer.clone(),
+            provenance: claimed.provenance.clone(),
+            board: self.board.clone(),
+            generation: claimed.owner.generation,
+            producer_id: claimed.producer_id,
+            start: self.spec.start,
+            plan: PlanOptions { max_batch_bytes, coalesce_to_bytes, ..PlanOptions::default() },
+            memory_bytes: self.options.memory_per_partition(usize::try_from(pair.partitions).unwrap_or(1)),
+            stop: claimed.stop.clone(),
+            shared,
+        };
+        tasks.spawn(async move { task.run(ledger).await });
+    }
+}

@@ -1,0 +1,180 @@
+//! The target's tail, read back until it can be judged.
+//!
+//! Owns: waiting until requests of before are answered or dead, reading headers, asking the leader for the producer.
+//! Does not own: the judgement (`recovery`).
+
+use std::time::Duration;
+
+use client::fetch::{FetchFrom, FetchRound};
+use client::{Cluster, Isolation, Lane, RequestError, TopicPartition};
+use wire::batch::{Entries, Entry};
+use wire::{ErrorCode, LeaderEpoch, Offset, TopicId};
+
+use super::log_ends;
+use crate::copier::Producer;
+use crate::events::{EventKind, Side};
+use crate::offset_map::TargetOffset;
+use crate::recovery::{Expected, KnownProducer, TailBatch, Verdict, match_tail};
+
+/// How long a broker may still work on what it read from a connection that is gone.
+pub(crate) const AIR_CLEARS_IN: Duration = Duration::from_millis(500);
+const ASK_AGAIN_IN: Duration = Duration::from_millis(250);
+/// How long batches that the leader has may stay invisible before that is an error of the target.
+const INVISIBLE_FOR: u32 = 240;
+const FETCH_BYTES: i32 = 8 * 1024 * 1024;
+
+/// A partition of the target.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) cluster: Cluster,
+    pub(crate) partition: TopicPartition,
+    pub(crate) topic_id: TopicId,
+}
+
+/// Why the tail was not judged.
+#[derive(Debug)]
+pub(crate) enum TailError {
+    /// The target did not answer; asking again may help.
+    Request(RequestError),
+    /// What it answered pauses the partition.
+    Event(EventKind),
+}
+
+impl From<RequestError> for TailError {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl Target {
+    /// Which of the intents arrived: base offset and leader epoch of each.
+    pub(crate) async fn settle(
+        &self,
+        expected: Expected<'_>,
+        target_epoch: i32,
+    ) -> Result<Vec<(TargetOffset, i32)>, TailError> {
+        if !expected.intents.is_empty() {
+            tokio::time::sleep(AIR_CLEARS_IN).await;
+        }
+        for _ in 0..INVISIBLE_FOR {
+            let (start, end) = self.ends().await?;
+            let position = expected.position.target.0;
+            if end.0 < position {
+                self.check_epoch(target_epoch, position).await?;
+                return Err(TailError::Event(EventKind::LogShrank {
+                    side: Side::Target,
+                    position,
+                    end: end.0,
+                }));
+            }
+            self.check_epoch(target_epoch, position).await?;
+            if expected.intents.is_empty() {
+                return Ok(Vec::new());
+            }
+            let from = Offset(position).max(start);
+            let tail = self.read(from, end).await?;
+            let known = self.known_producer(expected.producer).await?;
+            match match_tail(expected, &tail, known) {
+                Verdict::Settled(arrived) => return Ok(arrived),
+                Verdict::Contradicted(event) => return Err(TailError::Event(event)),
+                Verdict::NotYetVisible => tokio::time::sleep(ASK_AGAIN_IN).await,
+            }
+        }
+        Err(TailError::Event(EventKind::Refused {
+            from: expected.intents.first().map_or(0, |intent| intent.from),
+            to: expected.intents.last().map_or(0, |intent| intent.to),
+            reason: "the target's leader has them but does not show them: too few replicas in sync"
+                .to_owned(),
+        }))
+    }
+
+    pub(crate) async fn ends(&self) -> Result<(Offset, Offset), RequestError> {
+        log_ends(&self.cluster, &self.partition, Isolation::ReadUncommitted).await
+    }
+
+    /// The epoch under which the last batch was acknowledged must still reach to its end.
+    async fn check_epoch(&self, target_epoch: i32, position: i64) -> Result<(), TailError> {
+        if target_epoch < 0 {
+            return Ok(());
+        }
+        let end = self.cluster.offset_for_leader_epoch(&self.partition, LeaderEpoch(target_epoch)).await?;
+        let common = end.end_offset.0;
+        if (0..position).contains(&common) {
+            let leader_epoch = target_epoch;
+            return Err(TailError::Event(EventKind::EpochRollback {
+                side: Side::Target,
+                leader_epoch,
+                position,
+                common,
+            }));
+        }
+        Ok(())
+    }
+
+    async fn read(&self, from: Offset, end: Offset) -> Result<Vec<TailBatch>, RequestError> {
+        let mut next = from;
+        let mut tail = Vec::new();
+        while next < end {
+            let leader = self.cluster.leader(&self.partition).await?;
+            let round = FetchRound {
+                partitions: vec![FetchFrom {
+                    partition: self.partition.clone(),
+                    topic_id: self.topic_id,
+                    offset: next,
+                    leader_epoch: LeaderEpoch::NONE,
+                    last_fetched_epoch: LeaderEpoch::NONE,
+                    max_bytes: FETCH_BYTES,
+                }],
+                max_wait: Duration::from_millis(100),
+                min_bytes: 1,
+                max_bytes: FETCH_BYTES,
+                isolation: Isolation::ReadUncommitted,
+                lane: Lane::Fetch,
+            };
+            let fetched = self.cluster.fetch(leader.broker, &round).await?.swap_remove(0);
+            if fetched.code != ErrorCode::NONE {
+                return Err(RequestError::Refused {
+                    api: wire::ApiKey::Fetch,
+                    code: fetched.code,
+                    message: None,
+                });
+            }
+            let before = next;
+            for entry in Entries::new(&fetched.records).map_while(Result::ok) {
+                let Entry::Batch(batch) = entry else { continue };
+                let header = batch.header();
+                next = next.max(header.next_offset());
+                tail.push(TailBatch {
+                    base_offset: TargetOffset(header.base_offset.0),
+                    offsets: i64::from(header.last_offset_delta) + 1,
+                    leader_epoch: header.leader_epoch.0,
+                    producer: Producer {
+                        id: header.producer_id.0,
+                        epoch: header.producer_epoch.0,
+                        sequence: header.base_sequence,
+                    },
+                });
+            }
+            if next == before {
+                break;
+            }
+        }
+        Ok(tail)
+    }
+
+    async fn known_producer(&self, producer: Producer) -> Result<Option<KnownProducer>, RequestError> {
+        match self.cluster.describe_producers(&self.partition).await {
+            Ok(known) => {
+                let ours = known.iter().find(|known| known.producer_id == producer.id);
+                Ok(ours.map(|known| KnownProducer {
+                    epoch: i16::try_from(known.producer_epoch).unwrap_or(i16::MAX),
+                    last_sequence: known.last_sequence,
+                }))
+            }
+            // Kafka before 3.0 cannot say; what it shows has to do.
+            Err(error) if error.code() == Some(ErrorCode::UNSUPPORTED_VERSION) => Ok(None),
+            Err(RequestError::Call(client::CallError::Unsupported { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What the records of the map topic come to, read from first to last.
+
+use std::collections::{BTreeMap, HashMap};
+
+use wire::ids::ProducerId;
+
+use super::value::{self, ValueError};
+use super::{
+    Binding, Claim, GroupSync, Key, PartitionKey, Progress, Promotion, RegisteredProducer, SyncPass,
+};
+use crate::events::Event;
+use crate::offset_map::{Block, OffsetMap};
+
+/// Everything known of one partition.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionLedger {
+    blocks: BTreeMap<(u64, i64), Block>,
+    progress: BTreeMap<u64, Progress>,
+}
+
+impl PartitionLedger {
+    /// The progress of the newest generation.
+    #[must_use]
+    pub fn progress(&self) -> Option<(u64, &Progress)> {
+        self.progress.last_key_value().map(|(generation, progress)| (*generation, progress))
+    }
+
+    /// Generations whose progress an older owner left behind.
+    pub fn stale_progress(&self) -> impl Iterator<Item = u64> + '_ {
+        let newest = self.progress.last_key_value().map(|(generation, _)| *generation);
+        self.progress.keys().copied().filter(move |generation| Some(*generation) != newest)
+    }
+
+    /// The offset map, `None` before the first progress.
+    #[must_use]
+    pub fn offset_map(&self) -> Option<OffsetMap> {
+        let (_, progress) = self.progress()?;
+        OffsetMap::from_blocks(self.blocks.values().cloned().collect(), progress.position())
+    }
+}
+
+/// The fold of the map topic.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    partitions: HashMap<PartitionKey, PartitionLedger>,
+    claims: BTreeMap<(String, u64), Vec<(u64, Claim)>>,
+    bindings: BTreeMap<(String, String), Binding>,
+    producers: HashMap<ProducerId, RegisteredProducer>,
+    promotions: BTreeMap<String, Promotion>,
+    groups: BTreeMap<(String, String), GroupSync>,
+    passes: BTreeMap<String, SyncPass>,
+    events: BTreeMap<(String, String, i32), Event>,
+}
+
+impl Ledger {
+    /// Takes in the next record of the topic.
+    ///
+    /// # Errors
+    /// A value that its key does not promise; the record is passed over and nothing else changes.
+    pub fn apply(&mut self, key: Key, value: Option<&[u8]>) -> Result<(), ValueError> {
+        match (key, value) {
+            (Key::Block { partition, generation, start }, Some(bytes)) => {
+                let block = Block::decode(bytes)?;
+                if block.start().source != start || block.provenance().generation != generation {
+                    return Err(ValueError::Contradiction("a block under another block's key"));
+                }
+                self.partitions.entry(partition).or_default().blocks.insert((generation, start.0), block);
+            }
+            (Key::Block { partition, generation, start }, None) => {
+                if let Some(known) = self.partitions.get_mut(&partition) {
+                    known.blocks.remove(&(generation, start.0));
+                }
+            }
+            (Key::Progress { partition, generation }, Some(bytes)) => {
+                let progress = Progress::decode(bytes)?;
+                self.partitions.entry(partition).or_default().progress.insert(generation, progress);
+            }
+            (Key::Progress { partition, generation }, None) => {
+                if let Some(known) = self.partitions.get_mut(&partition) {
+                    known.progress.remove(&generation);
+                }
+            }
+            (Key::Claim { flow, generation, nonce }, value) => {
+                self.apply_claim((flow, generation), nonce, value)?;
+            }
+            (Key::Binding { flow, topic }, value) => put(&mut self.bindings, (flow, topic), value)?,
+            (Key::Producer(id), Some(bytes)) => {
+                self.producers.insert(id, value::decode(bytes)?);
+            }
+            (Key::Producer(id), None) => {
+                self.producers.remove(&id);
+            }
+            (Key::Promotion { flow }, value) => put(&mut self.promotions, flow, value)?,
+            (Key::Group { flow, group }, value) => put(&mut self.groups, (flow, group), value)?,
+            (Key::SyncPass { flow }, value) => put(&mut self.passes, flow, value)?,
+            (Key::Event { flow, topic, partition }, value) => {
+                put(&mut self.events, (flow, topic, partition), value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_claim(&mut self, at: (String, u64), nonce: u64, value: Option<&[u8]>) -> Result<(), ValueError> {
+        let claims = self.claims.entry(at).or_default();
+        match value {
+            // The place in the log decides who came first; saying it again does not move a claim.
+            Some(bytes) if !claims.iter().any(|(known, _)| *known == nonce) => {
+                claims.push((nonce, value::decode(bytes)?));
+            }
+            Some(_) => {}
+            None => claims.retain(|(known, _)| *known != nonce),
+        }
+        Ok(())
+    }
+
+    /// A partition's facts.
+    #[must_use]
+    pub fn partition(&self, key: &PartitionKey) -> Option<&PartitionLedger> {
+        self.partitions.get(key)
+    }
+
+    /// A partition's facts, taken out: the copier keeps them from here on.
+    pub fn take_partition(&mut self, key: &PartitionKey) -> PartitionLedger {
+        self.partitions.remove(key).unwrap_or_default()
+    }
+
+    /// The claim that holds a flow: of the newest generation, the first in the log.
+    #[must_use]
+    pub fn holder(&self, flow: &str) -> Option<(u64, u64, &Claim)> {
+        self.claims_of(flow)
+            .filter_map(|(generation, claims)| {
+                claims.first().map(|(nonce, claim)| (generation, *nonce, claim))
+            })
+            .max_by_key(|(generation, ..)| *generation)
+    }
+
+    /// All claims on a flow, as generation and nonce.
+    pub fn claims<'a>(&'a self, flow: &str) -> impl Iterator<Item = (u64, u64)> + use<'a> {
+        self.claims_of(flow)
+            .flat_map(move |(generation, claims)| claims.iter().map(move |(nonce, _)| (generation, *nonce)))
+    }
+
+    fn claims_of<'a>(&'a self, flow: &str) -> impl Iterator<Item = (u64, &'a Vec<(u64, Claim)>)> + use<'a> {
+        let of_flow = (flow.to_owned(), 0)..=(flow.to_owned(), u64::MAX);
+        self.claims.range(of_flow).map(|((_, generation), claims)| (*generation, claims))
+    }
+
+    /// The newest generation that any owner of any flow has used.
+    #[must_use]
+    pub fn newest_generation(&self) -> u64 {
+        let claimed = self.claims.keys().map(|(_, generation)| *generation);
+        let used = self.partitions.values().flat_map(|known| {
+            known.progress.keys().copied().chain(known.blocks.keys().map(|(generation, _)| *generation))
+        });
+        claimed.chain(used).max().unwrap_or(0)
+    }
+
+    /// The topics that a flow tied together, by name at the source.
+    #[must_use]
+    pub fn binding(&self, flow: &str, topic: &str) -> Option<&Binding> {
+        self.bindings.get(&(flow.to_owned(), topic.to_owned()))
+    }
+
+    /// All bindings of a flow: name at the source, and what it is tied to.
+    pub fn bindings<'a>(&'a self, flow: &'a str) -> impl Iterator<Item = (&'a str, &'a Binding)> {
+        let of_flow = self.bindings.iter().filter(move |((bound, _), _)| bound == flow);
+        of_flow.map(|((_, topic), binding)| (topic.as_str(), binding))
+    }
+
+    /// The flow that writes with a producer id, if one does.
+    #[must_use]
+    pub fn producer(&self, id: ProducerId) -> Option<&RegisteredProducer> {
+        self.producers.get(&id)
+    }
+
+    /// All registered producer ids.
+    pub fn producers(&self) -> impl Iterator<Item = (ProducerId, &RegisteredProducer)> {
+        self.producers.iter().map(|(id, producer)| (*id, producer))
+    }
+
+    /// Whether, and when, a flow was promoted.
+    #[must_use]
+    pub fn promotion(&self, flow: &str) -> Option<&Promotion> {
+        self.promotions.get(flow)
+    }
+
+    /// The synced groups of a flow.
+    pub fn groups<'a>(&'a self, flow: &'a str) -> impl Iterator<Item = (&'a str, &'a GroupSync)> {
+        let of_flow = self.groups.iter().filter(move |((synced, _), _)| synced == flow);
+        of_flow.map(|((_, group), sync)| (group.as_str(), sync))
+    }
+
+    /// The last complete pass over a flow's groups.
+    #[must_use]
+    pub fn sync_pass(&self, flow: &str) -> Option<&SyncPass> {
+        self.passes.get(flow)
+    }
+
+    /// The events that a flow still stands at.
+    pub fn events<'a>(&'a self, flow: &'a str) -> impl Iterator<Item = &'a Event> {
+        self.events.iter().filter(move |((paused, ..), _)| paused == flow).map(|(_, event)| event)
+    }
+}
+
+fn put<K: Ord, V: serde::de::DeserializeOwned>(
+    map: &mut BTreeMap<K, V>,
+    key: K,
+    value: Option<&[u8]>,
+) -> Result<(), ValueError> {
+    match value {
+        Some(bytes) => map.insert(key, value::decode(bytes)?),
+        None => map.remove(&key),
+    };
+    Ok(())
+}

@@ -1,0 +1,184 @@
+use proptest::prelude::*;
+use wire::ids::{ProducerId, TopicId};
+
+use super::*;
+use crate::offset_map::{OffsetMap, Position, Provenance, Run, SourceOffset, TargetOffset};
+
+fn partition() -> PartitionKey {
+    PartitionKey {
+        source_cluster: "we/st%2F".into(),
+        source_topic: TopicId([1; 16]),
+        target_topic: TopicId([2; 16]),
+        partition: 3,
+    }
+}
+
+fn progress(source: i64, intents: Vec<BatchIntent>) -> Progress {
+    Progress {
+        source,
+        target: source,
+        source_epoch: 1,
+        target_epoch: 2,
+        producer_id: 1_000,
+        producer_epoch: 4,
+        sequence: 77,
+        intents,
+        at_ms: 1_700_000_000_000,
+    }
+}
+
+fn keys() -> Vec<(Key, &'static str)> {
+    let text = || String::from("a/b%c");
+    let block = Key::Block { partition: partition(), generation: 5, start: SourceOffset(99) };
+    vec![
+        (block, "block/we%2Fst%252F/AQEBAQEBAQEBAQEBAQEBAQ/AgICAgICAgICAgICAgICAg/3/5/99"),
+        (
+            Key::Progress { partition: partition(), generation: 5 },
+            "progress/we%2Fst%252F/AQEBAQEBAQEBAQEBAQEBAQ/AgICAgICAgICAgICAgICAg/3/5",
+        ),
+        (Key::Claim { flow: text(), generation: 5, nonce: 0xab }, "claim/a%2Fb%25c/5/00000000000000ab"),
+        (Key::Binding { flow: text(), topic: text() }, "binding/a%2Fb%25c/a%2Fb%25c"),
+        (Key::Producer(ProducerId(8)), "producer/8"),
+        (Key::Promotion { flow: text() }, "promotion/a%2Fb%25c"),
+        (Key::Group { flow: text(), group: text() }, "group/a%2Fb%25c/a%2Fb%25c"),
+        (Key::SyncPass { flow: text() }, "sync/a%2Fb%25c"),
+        (Key::Event { flow: text(), topic: text(), partition: -1 }, "event/a%2Fb%25c/a%2Fb%25c/-1"),
+    ]
+}
+
+#[test]
+fn the_keys_are_frozen() {
+    for (key, text) in keys() {
+        assert_eq!(key.to_string(), text);
+        assert_eq!(text.parse(), Ok(key));
+    }
+}
+
+#[test]
+fn keys_of_a_later_version_are_told_from_ours() {
+    for text in ["", "block", "promotion", "quota/a", "progress/a/b/c/d/e", "producer/x", "claim/f/1/zz"] {
+        assert!(text.parse::<Key>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_progress_value_is_frozen() {
+    let intent = BatchIntent::new(
+        SourceOffset(10)..SourceOffset(30),
+        3,
+        &[(SourceOffset(12), 4), (SourceOffset(20), 1)],
+    );
+    let golden = include_bytes!("golden/progress-v1.json");
+    assert_eq!(String::from_utf8(progress(10, vec![intent.clone()]).encode()).unwrap().as_bytes(), golden);
+    let read = Progress::decode(golden).unwrap();
+    assert_eq!(read.intents[0].records(), 5);
+    assert_eq!(
+        read.intents[0].source_runs().collect::<Vec<_>>(),
+        [(SourceOffset(12), 4), (SourceOffset(20), 1)]
+    );
+}
+
+#[test]
+fn a_progress_that_contradicts_itself_is_refused() {
+    let whole = |from: i64, to: i64| BatchIntent { from, to, epoch: 0, runs: vec![0, (to - from) as u64] };
+    let bad = [
+        progress(-1, vec![]),
+        progress(10, vec![whole(9, 12)]),
+        progress(10, vec![whole(10, 12), whole(11, 13)]),
+        progress(10, vec![BatchIntent { runs: vec![0, 3], ..whole(10, 12) }]),
+        progress(10, vec![BatchIntent { runs: vec![0], ..whole(10, 12) }]),
+        progress(10, vec![BatchIntent { runs: vec![], ..whole(10, 12) }]),
+        progress(10, vec![BatchIntent { runs: vec![0, u64::MAX, 1, 9], ..whole(10, 12) }]),
+        progress(0, (0..500).map(|n| whole(n, n + 1)).collect()),
+    ];
+    for progress in bad {
+        assert!(Progress::decode(&progress.encode()).is_err(), "{progress:?}");
+    }
+}
+
+fn apply(ledger: &mut Ledger, record: &MapRecord) {
+    let key = std::str::from_utf8(&record.key).unwrap().parse().unwrap();
+    ledger.apply(key, record.value.as_deref()).unwrap();
+}
+
+fn set_progress(generation: u64, progress: &Progress) -> MapRecord {
+    MapRecord::set(&Key::Progress { partition: partition(), generation }, progress.encode())
+}
+
+#[test]
+fn a_late_progress_of_a_replaced_owner_is_ignored() {
+    let mut ledger = Ledger::default();
+    apply(&mut ledger, &set_progress(2, &progress(20, vec![])));
+    apply(&mut ledger, &set_progress(3, &progress(30, vec![])));
+    apply(&mut ledger, &set_progress(2, &progress(40, vec![])));
+    let known = ledger.partition(&partition()).unwrap();
+    assert_eq!(known.progress(), Some((3, &progress(30, vec![]))));
+    assert_eq!(known.stale_progress().collect::<Vec<_>>(), [2]);
+    assert_eq!(ledger.newest_generation(), 3);
+}
+
+#[test]
+fn the_first_claim_of_the_newest_generation_holds() {
+    let claim =
+        |owner: &str| Claim { owner: owner.to_owned(), map_producer_id: 1, map_producer_epoch: 0, at_ms: 0 };
+    let key = |generation, nonce| Key::Claim { flow: "f".to_owned(), generation, nonce };
+    let mut ledger = Ledger::default();
+    for (generation, nonce, owner) in [(1, 9, "old"), (2, 7, "first"), (2, 3, "second"), (2, 7, "again")] {
+        apply(&mut ledger, &MapRecord::set(&key(generation, nonce), claim(owner).encode()));
+    }
+    let (generation, nonce, held) = ledger.holder("f").unwrap();
+    assert_eq!((generation, nonce, held.owner.as_str()), (2, 7, "first"));
+    assert!(ledger.holder("g").is_none());
+    apply(&mut ledger, &MapRecord::forget(&key(2, 7)));
+    assert_eq!(ledger.holder("f").unwrap().1, 3);
+}
+
+#[test]
+fn a_map_reads_back_from_its_records() {
+    let provenance = Provenance { generation: 4, ..Provenance::default() };
+    let start = Position { source: SourceOffset(5), target: TargetOffset(0) };
+    let mut map = OffsetMap::new(start, provenance);
+    for record in 0..1_000 {
+        let (source, target) = (SourceOffset(5 + record * 3), TargetOffset(record));
+        map.record(Run { source, target, length: 1 }, provenance).unwrap();
+    }
+    let mut ledger = Ledger::default();
+    for block in map.blocks() {
+        let key = Key::Block { partition: partition(), generation: 4, start: block.start().source };
+        apply(&mut ledger, &MapRecord::set(&key, block.encode()));
+    }
+    assert!(ledger.partition(&partition()).unwrap().offset_map().is_none(), "no position yet");
+    let at = map.position();
+    let progress = Progress { target: at.target.0, ..progress(at.source.0, vec![]) };
+    apply(&mut ledger, &set_progress(4, &progress));
+    let read = ledger.take_partition(&partition()).offset_map().unwrap();
+    for source in 0..3_010 {
+        assert_eq!(read.translate(SourceOffset(source)), map.translate(SourceOffset(source)));
+    }
+}
+
+#[test]
+fn a_block_under_another_key_is_refused() {
+    let block = OffsetMap::new(Position::default(), Provenance::default()).open_block().unwrap().encode();
+    let key = Key::Block { partition: partition(), generation: 0, start: SourceOffset(1) };
+    assert!(Ledger::default().apply(key, Some(&block)).is_err());
+}
+
+proptest! {
+    #[test]
+    fn hostile_records_are_refused_without_panic(text in ".{0,60}", value in prop::collection::vec(any::<u8>(), 0..80)) {
+        let mut ledger = Ledger::default();
+        if let Ok(key) = text.parse::<Key>() {
+            let _ = ledger.apply(key, Some(&value));
+        }
+        for (key, _) in keys() {
+            let _ = ledger.apply(key, Some(&value));
+        }
+    }
+
+    #[test]
+    fn any_key_part_survives(flow in ".{0,20}", topic in ".{0,20}") {
+        let key = Key::Binding { flow, topic };
+        prop_assert_eq!(key.to_string().parse::<Key>(), Ok(key));
+    }
+}

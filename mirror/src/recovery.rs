@@ -1,0 +1,177 @@
+//! What became of the batches whose answer was lost: with the process, with the connection, or in a doubtful answer.
+//!
+//! Owns: the comparison of the target's tail with the intents, and the verdict.
+//! Does not own: waiting until the air is clear, reading the tail and asking for the producers (`flow`).
+//!
+//! Producer ids are forgotten by the target, so its own duplicate check proves nothing; what stands in its log does.
+//! A batch that fits no intent is never explained away: it pauses the partition.
+
+#[cfg(test)]
+mod tests;
+
+use wire::batch::sequence_after;
+
+use crate::copier::Producer;
+use crate::events::EventKind;
+use crate::map_topic::BatchIntent;
+use crate::offset_map::{OffsetMap, Position, Provenance, Run, RunOutOfOrder, SourceOffset, TargetOffset};
+
+/// The header of a batch in the target's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TailBatch {
+    /// Offset of its first record.
+    pub base_offset: TargetOffset,
+    /// Offsets that it takes, whatever a log cleaner left of them.
+    pub offsets: i64,
+    /// Leader epoch that stored it.
+    pub leader_epoch: i32,
+    /// Its producer, epoch and base sequence.
+    pub producer: Producer,
+}
+
+/// What the target's leader says of the flow's producer id (DescribeProducers), which shows more than a consumer
+/// may see: batches below the log's end that are not replicated yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownProducer {
+    /// Epoch of its last batch.
+    pub epoch: i16,
+    /// Sequence of its last record.
+    pub last_sequence: i32,
+}
+
+/// What should be there.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// Where the acknowledged part ends.
+    pub position: Position,
+    /// Producer of the first intent.
+    pub producer: Producer,
+    /// Batches that may be there, in order.
+    pub intents: &'a [BatchIntent],
+}
+
+/// The verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// So many intents arrived, in order; base offset and leader epoch of each. The rest did not.
+    Settled(Vec<(TargetOffset, i32)>),
+    /// The leader has more than it shows yet: read again.
+    NotYetVisible,
+    /// The log contradicts the intents.
+    Contradicted(EventKind),
+}
+
+/// A partition as the owner before left it.
+#[derive(Debug)]
+pub struct Left {
+    /// Its map.
+    pub map: OffsetMap,
+    /// Producer of the first intent.
+    pub producer: Producer,
+    /// Batches that may have arrived.
+    pub intents: Vec<BatchIntent>,
+    /// Leader epoch of the last copied source batch, -1 before the first.
+    pub source_epoch: i32,
+}
+
+impl Left {
+    /// Takes the batches that arrived into the map, under the new owner's generation. What stays in `intents` did
+    /// not arrive, and is produced again as `producer`.
+    ///
+    /// # Errors
+    /// A batch that lies below the map's position; `match_tail` never reports one.
+    pub fn take_arrived(
+        mut self,
+        arrived: &[(TargetOffset, i32)],
+        provenance: Provenance,
+    ) -> Result<Self, RunOutOfOrder> {
+        let source_leader_epoch = self.source_epoch;
+        self.map.begin_generation(Provenance { source_leader_epoch, ..provenance });
+        let done = arrived.len().min(self.intents.len());
+        for (intent, (base, target_leader_epoch)) in self.intents.drain(..done).zip(arrived) {
+            let (source_leader_epoch, target_leader_epoch) = (intent.epoch, *target_leader_epoch);
+            let made_by = Provenance { source_leader_epoch, target_leader_epoch, ..provenance };
+            let mut target = *base;
+            for (source, length) in intent.source_runs() {
+                self.map.record(Run { source, target, length }, made_by)?;
+                target = target.plus(length);
+            }
+            self.map.advance(SourceOffset(intent.to));
+            self.producer.sequence = after(self.producer.sequence, &intent);
+            self.source_epoch = intent.epoch;
+        }
+        Ok(self)
+    }
+}
+
+/// Compares the batches from the position to the end of what is visible with what should be there. Batches of other
+/// producers are passed over.
+#[must_use]
+pub fn match_tail(expected: Expected<'_>, tail: &[TailBatch], known: Option<KnownProducer>) -> Verdict {
+    let mut arrived = Vec::new();
+    let mut sequence = expected.producer.sequence;
+    let ours = |batch: &&TailBatch| {
+        batch.producer.id == expected.producer.id && batch.base_offset >= expected.position.target
+    };
+    for batch in tail.iter().filter(ours) {
+        if batch.producer.epoch > expected.producer.epoch {
+            return fenced(batch.producer.epoch, expected.producer.epoch);
+        }
+        let intent = expected.intents.get(arrived.len());
+        let fits = |intent: &BatchIntent| {
+            batch.producer.epoch == expected.producer.epoch
+                && batch.producer.sequence == sequence
+                && u64::try_from(batch.offsets) == Ok(intent.records())
+        };
+        if !intent.is_some_and(fits) {
+            return Verdict::Contradicted(unmatched(expected, batch, arrived.len()));
+        }
+        arrived.push((batch.base_offset, batch.leader_epoch));
+        sequence = after(sequence, &expected.intents[arrived.len() - 1]);
+    }
+    match known {
+        Some(known) if known.epoch > expected.producer.epoch => fenced(known.epoch, expected.producer.epoch),
+        Some(known) if known.epoch == expected.producer.epoch => {
+            let mut ends = sequence;
+            let unseen = expected.intents[arrived.len()..].iter().any(|intent| {
+                ends = after(ends, intent);
+                ends == sequence_after(known.last_sequence, 1)
+            });
+            if unseen { Verdict::NotYetVisible } else { Verdict::Settled(arrived) }
+        }
+        _ => Verdict::Settled(arrived),
+    }
+}
+
+fn after(sequence: i32, intent: &BatchIntent) -> i32 {
+    let records =
+        i32::try_from(intent.records()).expect("an intent was checked to hold at most i32::MAX records");
+    sequence_after(sequence, records)
+}
+
+fn fenced(newer: i16, ours: i16) -> Verdict {
+    let reason = format!("its log holds producer epoch {newer}, this owner's is {ours}");
+    Verdict::Contradicted(EventKind::Fenced { reason })
+}
+
+fn unmatched(expected: Expected<'_>, batch: &TailBatch, arrived: usize) -> EventKind {
+    let from = expected.intents.first().map_or(expected.position.source.0, |intent| intent.from);
+    let to = expected.intents.last().map_or(expected.position.source.0, |intent| intent.to);
+    let Producer { epoch, sequence, .. } = batch.producer;
+    let mut seen = expected.producer.sequence;
+    let repeated = expected.intents[..arrived].iter().any(|intent| {
+        let same = seen == sequence;
+        seen = after(seen, intent);
+        same
+    });
+    let reason = if epoch < expected.producer.epoch {
+        format!("a replaced owner wrote it with producer epoch {epoch} after it was replaced")
+    } else if repeated {
+        format!(
+            "it repeats sequence {sequence}: the target forgot the producer and took a late request twice"
+        )
+    } else {
+        format!("no intent is at sequence {sequence} with {} records", batch.offsets)
+    };
+    EventKind::Unmatched { offset: batch.base_offset.0, from, to, reason }
+}

@@ -1,0 +1,106 @@
+use super::*;
+use crate::offset_map::SourceOffset;
+
+const OURS: Producer = Producer { id: 7, epoch: 2, sequence: 100 };
+
+fn intents() -> Vec<BatchIntent> {
+    let whole = |from: i64, records: u64| {
+        let from = SourceOffset(from);
+        BatchIntent::new(from..from.plus(records), 0, &[(from, records)])
+    };
+    vec![whole(50, 10), whole(60, 5), whole(65, 10)]
+}
+
+fn batch(base_offset: i64, offsets: i64, producer: Producer) -> TailBatch {
+    TailBatch { base_offset: TargetOffset(base_offset), offsets, leader_epoch: 4, producer }
+}
+
+fn at(sequence: i32) -> Producer {
+    Producer { sequence, ..OURS }
+}
+
+fn judge(tail: &[TailBatch], known: Option<KnownProducer>) -> Verdict {
+    let position = Position { source: SourceOffset(50), target: TargetOffset(40) };
+    match_tail(Expected { position, producer: OURS, intents: &intents() }, tail, known)
+}
+
+fn settled(bases: &[i64]) -> Verdict {
+    Verdict::Settled(bases.iter().map(|base| (TargetOffset(*base), 4)).collect())
+}
+
+#[track_caller]
+fn contradicts(verdict: Verdict, word: &str) {
+    match verdict {
+        Verdict::Contradicted(event) => assert!(event.to_string().contains(word), "{event}"),
+        other => panic!("expected a contradiction, got {other:?}"),
+    }
+}
+
+#[test]
+fn an_empty_tail_means_nothing_arrived() {
+    assert_eq!(judge(&[], None), settled(&[]));
+}
+
+#[test]
+fn batches_that_arrived_are_known_by_sequence_and_count() {
+    let tail = [batch(40, 10, at(100)), batch(50, 5, at(110))];
+    assert_eq!(judge(&tail, None), settled(&[40, 50]));
+}
+
+#[test]
+fn records_of_others_in_between_do_not_matter() {
+    let other = Producer { id: 9, epoch: 0, sequence: 0 };
+    let tail = [batch(40, 3, other), batch(43, 10, at(100)), batch(53, 3, other), batch(56, 5, at(110))];
+    assert_eq!(judge(&tail, None), settled(&[43, 56]));
+}
+
+#[test]
+fn what_lies_below_the_position_was_settled_before() {
+    assert_eq!(judge(&[batch(30, 10, at(90)), batch(40, 10, at(100))], None), settled(&[40]));
+}
+
+#[test]
+fn what_the_leader_has_but_does_not_show_is_waited_for() {
+    let tail = [batch(40, 10, at(100))];
+    let known = |last_sequence| Some(KnownProducer { epoch: 2, last_sequence });
+    assert_eq!(judge(&tail, known(114)), Verdict::NotYetVisible);
+    assert_eq!(judge(&tail, known(124)), Verdict::NotYetVisible);
+    assert_eq!(judge(&tail, known(109)), settled(&[40]));
+    assert_eq!(judge(&[], known(99)), settled(&[]));
+}
+
+#[test]
+fn a_batch_taken_twice_is_an_event() {
+    contradicts(judge(&[batch(40, 10, at(100)), batch(50, 10, at(100))], None), "repeats sequence 100");
+}
+
+#[test]
+fn a_batch_behind_a_missing_one_is_an_event() {
+    contradicts(judge(&[batch(40, 5, at(110))], None), "no intent is at sequence 110");
+}
+
+#[test]
+fn a_batch_of_another_length_is_an_event() {
+    contradicts(judge(&[batch(40, 9, at(100))], None), "9 records");
+}
+
+#[test]
+fn a_late_batch_of_a_replaced_owner_is_an_event() {
+    let zombie = Producer { epoch: 1, ..at(100) };
+    contradicts(judge(&[batch(40, 10, zombie)], None), "replaced owner");
+}
+
+#[test]
+fn a_newer_epoch_fences() {
+    contradicts(judge(&[batch(40, 10, Producer { epoch: 3, ..at(0) })], None), "another owner");
+    contradicts(judge(&[], Some(KnownProducer { epoch: 3, last_sequence: 5 })), "another owner");
+}
+
+#[test]
+fn sequences_wrap() {
+    let near_end = Producer { sequence: i32::MAX - 4, ..OURS };
+    let position = Position { source: SourceOffset(50), target: TargetOffset(40) };
+    let tail = [batch(40, 10, near_end), batch(50, 5, at(5))];
+    let verdict = match_tail(Expected { position, producer: near_end, intents: &intents() }, &tail, None);
+    assert_eq!(verdict, settled(&[40, 50]));
+}
