@@ -2,6 +2,8 @@
 //!
 //! `HOTLOG_WRITE_GOLDEN=1 cargo test -p hotlog --test golden` writes the files anew, for a new version of a format only.
 
+#![allow(clippy::unwrap_used, reason = "a test program")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

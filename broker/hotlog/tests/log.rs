@@ -212,7 +212,9 @@ fn a_deleted_topic_is_gone_also_after_a_kill_and_its_successor_starts_afresh() {
     for mode in MODES {
         let mut log = Log::open(mode);
         let partition = log.partition(topic(1), 0);
-        (0..500).for_each(|number| drop(log.append(&partition, &batch(number, 50))));
+        for number in 0..500 {
+            log.append(&partition, &batch(number, 50));
+        }
         log.topics.live.remove(&topic(1));
         log.topics.deleted.insert(topic(1));
         log.directory().delete_partition(partition.id());

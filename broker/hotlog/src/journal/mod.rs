@@ -7,19 +7,18 @@
 
 pub(crate) mod file;
 mod format;
+mod futures;
 mod image;
 mod ring;
 pub(crate) mod scan;
 
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use crate::disk::{DiskFile, Durability};
-use crate::error::{CommitError, RoomError};
+use crate::error::CommitError;
 use crate::health::{Bell, Health, lock};
 use crate::limits;
 use crate::listener::CommitListener;
@@ -28,9 +27,10 @@ use crate::sync_site::SyncSite;
 
 use format::{COMMIT_HEADER_BYTES, CommitHeader};
 pub(crate) use format::{ENTRY_HEADER_BYTES, EntryHeader, EntryKind, RingId};
+pub use futures::{CommitFuture, Room, RoomFuture};
 use image::Image;
 pub(crate) use image::Place;
-use ring::{Gathered, RingState, RoomWaiter, WaitState};
+use ring::{Gathered, RingState};
 pub(crate) use ring::{PlaceRequest, StakeSlot};
 
 /// Which commit something is part of. Later is larger: of several, waiting for the largest is enough.
@@ -185,7 +185,7 @@ impl Journal {
         request: PlaceRequest<'_>,
     ) -> Result<(Place, Ticket), CommitError> {
         assert!(
-            request.payload_bytes <= room.payload_bytes,
+            request.payload_bytes <= room.payload_bytes(),
             "the caller compares the room with what it places"
         );
         let mut state = lock(&self.state);
@@ -369,164 +369,5 @@ impl Journal {
 
     fn is_committed(&self, ticket: Ticket) -> bool {
         self.committed_ticket.load(Ordering::Acquire) >= ticket.0
-    }
-}
-
-/// Bytes of the ring that nobody else gets. Dropping it gives them back.
-#[derive(Debug)]
-pub struct Room {
-    journal: Arc<Journal>,
-    payload_bytes: usize,
-    charge: u64,
-}
-
-impl Room {
-    /// The largest payload it is for.
-    #[must_use]
-    pub fn payload_bytes(&self) -> usize {
-        self.payload_bytes
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        if self.charge > 0 {
-            let granted = lock(&self.journal.state).give_back(self.charge);
-            granted.into_iter().for_each(Waker::wake);
-        }
-    }
-}
-
-/// Resolves to room, first come first served. Dropping it gives up the place in the queue.
-#[derive(Debug)]
-pub struct RoomFuture {
-    journal: Arc<Journal>,
-    payload_bytes: usize,
-    waiter: Option<Arc<RoomWaiter>>,
-}
-
-impl RoomFuture {
-    pub(crate) fn new(journal: Arc<Journal>, payload_bytes: usize) -> Self {
-        Self { journal, payload_bytes, waiter: None }
-    }
-
-    fn room(&self, charge: u64) -> Room {
-        Room { journal: Arc::clone(&self.journal), payload_bytes: self.payload_bytes, charge }
-    }
-
-    fn poll_waiter(&self, waiter: &RoomWaiter, waker: &Waker) -> Poll<Result<Room, RoomError>> {
-        let mut state = lock(&waiter.state);
-        match &mut *state {
-            WaitState::Granted => {
-                *state = WaitState::Left;
-                Poll::Ready(Ok(self.room(waiter.charge)))
-            }
-            WaitState::Waiting(known) => {
-                match known {
-                    Some(known) => known.clone_from(waker),
-                    None => *known = Some(waker.clone()),
-                }
-                drop(state);
-                // After the waker is known, so that whoever poisons the directory either is seen here or sees it.
-                self.journal
-                    .health
-                    .check()
-                    .map_or_else(|error| Poll::Ready(Err(error.into())), |()| Poll::Pending)
-            }
-            WaitState::Left => panic!("a room future is not polled after it is done"),
-        }
-    }
-}
-
-impl Future for RoomFuture {
-    type Output = Result<Room, RoomError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let limit = self.journal.payload_limit();
-        if self.payload_bytes > limit {
-            return Poll::Ready(Err(RoomError::TooLarge { bytes: self.payload_bytes, limit }));
-        }
-        if let Some(waiter) = &self.waiter {
-            return self.poll_waiter(waiter, context.waker());
-        }
-        self.journal.health.check().map_err(RoomError::from)?;
-        let charge = RingState::charge(self.journal.geometry.block, self.payload_bytes);
-        let mut state = lock(&self.journal.state);
-        if state.try_promise(charge) {
-            drop(state);
-            return Poll::Ready(Ok(self.room(charge)));
-        }
-        let waker = Some(context.waker().clone());
-        let waiter = Arc::new(RoomWaiter { charge, state: Mutex::new(WaitState::Waiting(waker)) });
-        state.wait_for_room(Arc::clone(&waiter));
-        drop(state);
-        self.journal.storage_bell.ring();
-        let result = self.poll_waiter(&waiter, context.waker());
-        self.waiter = Some(waiter);
-        result
-    }
-}
-
-impl Drop for RoomFuture {
-    fn drop(&mut self) {
-        let Some(waiter) = &self.waiter else { return };
-        let before = std::mem::replace(&mut *lock(&waiter.state), WaitState::Left);
-        let granted = match before {
-            WaitState::Granted => lock(&self.journal.state).give_back(waiter.charge),
-            // The next one in the queue may fit where this one did not.
-            WaitState::Waiting(_) => lock(&self.journal.state).grant(),
-            WaitState::Left => return,
-        };
-        granted.into_iter().for_each(Waker::wake);
-    }
-}
-
-/// Resolves once the ticket is committed.
-#[derive(Debug)]
-pub struct CommitFuture {
-    journal: Arc<Journal>,
-    ticket: Ticket,
-}
-
-impl CommitFuture {
-    /// Starts the commit; see [`crate::LogDirectory::commit`].
-    pub(crate) fn start(journal: Arc<Journal>, ticket: Ticket) -> Self {
-        if !journal.is_committed(ticket) {
-            match journal.mode {
-                FlushMode::Ack => journal.commit_bell.ring(),
-                // A failure shows when the future is polled.
-                FlushMode::Os => drop(journal.commit_gathered(limits::COMMITS_PER_REQUEST)),
-            }
-        }
-        Self { journal, ticket }
-    }
-}
-
-impl Future for CommitFuture {
-    type Output = Result<(), CommitError>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { journal, ticket } = &*self;
-        if journal.is_committed(*ticket) {
-            return Poll::Ready(Ok(()));
-        }
-        let mut state = lock(&journal.state);
-        let known = state.waiting_for_commit.last();
-        if !known.is_some_and(|(waiting, waker)| waiting == &ticket.0 && waker.will_wake(context.waker())) {
-            state.waiting_for_commit.push((ticket.0, context.waker().clone()));
-        }
-        drop(state);
-        // After the waker is known: whoever leaves the ring now either sees it, or has left the ring free.
-        if journal.mode == FlushMode::Os {
-            journal.commit_gathered(limits::COMMITS_PER_REQUEST)?;
-        }
-        if journal.is_committed(*ticket) {
-            return Poll::Ready(Ok(()));
-        }
-        match journal.health.check() {
-            Ok(()) => Poll::Pending,
-            Err(_) if journal.is_committed(*ticket) => Poll::Ready(Ok(())),
-            Err(error) => Poll::Ready(Err(error)),
-        }
     }
 }

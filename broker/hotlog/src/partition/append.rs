@@ -7,12 +7,12 @@ use std::sync::Arc;
 use wire::batch::{BatchError, BatchHeader, HEADER_BYTES, patch_placement};
 use wire::ids::Offset;
 
-use super::marker;
+use super::marker::{self, TransactionMarkerBatch};
 use super::state::{PartitionState, PlacedBatch, producer_batch};
 use super::{Appended, CommitEffect, Origin, Partition, PartitionId};
 use crate::error::AppendError;
 use crate::health::lock;
-use crate::journal::{ENTRY_HEADER_BYTES, EntryHeader, EntryKind, PlaceRequest, Room};
+use crate::journal::{ENTRY_HEADER_BYTES, EntryHeader, EntryKind, Place, PlaceRequest, Room};
 use crate::producers::Admission;
 use crate::roll::{self, ActiveSegment, NextBatch, RollLimits};
 
@@ -28,20 +28,7 @@ impl Partition {
         batch: &[u8],
         origin: Origin,
     ) -> Result<Appended, AppendError> {
-        let header = whole_header(batch)?;
-        if batch.len() > room.payload_bytes() {
-            return Err(AppendError::Room { bytes: batch.len(), reserved: room.payload_bytes() });
-        }
-        let is_control = header.attributes.is_control();
-        if is_control && origin == Origin::Client {
-            return Err(AppendError::Control("clients may not write control records"));
-        }
-        let marker =
-            if is_control { marker::read(&header, batch).map_err(AppendError::Control)? } else { None };
-        let is_metadata = self.id == PartitionId::METADATA;
-        if self.shared.space.is_short() && !is_metadata {
-            return Err(AppendError::StorageFull);
-        }
+        let (header, marker) = self.check_batch(&room, batch, origin)?;
         let now_ms = self.shared.clock.now_ms();
         let mut state = lock(&self.state);
         if state.deleted {
@@ -80,7 +67,7 @@ impl Partition {
             CommitEffect { end: Offset(last_offset.0 + 1), log_start: None, truncations: state.truncations };
         let request = PlaceRequest {
             payload_bytes: batch.len(),
-            synced: is_metadata,
+            synced: self.is_metadata(),
             partition: self,
             effect,
             slot: &mut state.slot,
@@ -110,14 +97,47 @@ impl Partition {
             append_time_ms: now_ms,
             length: batch.len() as u32,
         };
-        let mut patched = *batch.first_chunk::<HEADER_BYTES>().expect("a parsed header is there");
-        patch_placement(&mut patched, base_offset, epoch);
-        self.shared.journal.fill(place, &[&entry.encode(), &patched, &batch[HEADER_BYTES..]]);
+        self.copy_batch(place, &entry, batch);
         if writes_now {
             self.shared.queue_write(Arc::clone(self));
         }
         let log_start = self.log_start();
         Ok(Appended { base_offset, last_offset, append_time_ms: now_ms, log_start, duplicate: false, ticket })
+    }
+
+    /// Everything that can be said about a batch without the partition's state.
+    fn check_batch(
+        &self,
+        room: &Room,
+        batch: &[u8],
+        origin: Origin,
+    ) -> Result<(BatchHeader, Option<TransactionMarkerBatch>), AppendError> {
+        let header = whole_header(batch)?;
+        if batch.len() > room.payload_bytes() {
+            return Err(AppendError::Room { bytes: batch.len(), reserved: room.payload_bytes() });
+        }
+        let is_control = header.attributes.is_control();
+        if is_control && origin == Origin::Client {
+            return Err(AppendError::Control("clients may not write control records"));
+        }
+        let marker =
+            if is_control { marker::read(&header, batch).map_err(AppendError::Control)? } else { None };
+        if self.shared.space.is_short() && !self.is_metadata() {
+            return Err(AppendError::StorageFull);
+        }
+        Ok((header, marker))
+    }
+
+    /// The one copy: the entry's header, the batch's header with its offset and epoch, the rest as it came.
+    fn copy_batch(&self, place: Place, entry: &EntryHeader, batch: &[u8]) {
+        let mut patched = *batch.first_chunk::<HEADER_BYTES>().expect("a parsed header is there");
+        patch_placement(&mut patched, entry.offset, entry.epoch);
+        self.shared.journal.fill(place, &[&entry.encode(), &patched, &batch[HEADER_BYTES..]]);
+    }
+
+    /// Deleting a topic to free space needs the metadata, which so may use the reserve; and what it says is synced in both modes.
+    fn is_metadata(&self) -> bool {
+        self.id == PartitionId::METADATA
     }
 }
 
