@@ -3,7 +3,7 @@
 //! Each story is told once and recorded. At every point of the recording, each legal state of the disk (all of them
 //! where they are few, a seeded sample where not) is handed to a new life, which must open, hold what was promised,
 //! answer retries, and go on; some of these lives are crashed again. Then every sync is taken away, and every two
-//! that follow each other are exchanged, and the same checks must notice.
+//! whose order matters are exchanged, and the same checks must notice.
 //!
 //! `LONGHAUL_CRASH_STATES=20` tries twenty times as many states; `LONGHAUL_CRASH_SEED` repeats a run.
 
