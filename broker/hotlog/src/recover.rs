@@ -375,6 +375,8 @@ fn judge_chain(
         let refusal =
             OpenError::JournalOlder { path, found: end.sequence.saturating_sub(1), needed: end.sequence };
         return match start.mode {
+            // The start that made its number durable here has found and said it already.
+            FlushMode::Os if end.sequence == start.point.sequence => Ok(None),
             FlushMode::Os => {
                 Ok(Some("commits of flush mode os may have been lost with the power".to_owned()))
             }

@@ -80,5 +80,8 @@ fn every_order_of_two_syncs_that_matters_is_missed_when_it_is_turned_round() {
             None => unnoticed.push((first, second)),
         }
     }
-    assert!(unnoticed.is_empty(), "nothing breaks when the first of these comes after the second: {unnoticed:?}");
+    assert!(
+        unnoticed.is_empty(),
+        "nothing breaks when the first of these comes after the second: {unnoticed:?}"
+    );
 }
