@@ -122,8 +122,7 @@ impl LocalLog for ArchivedLog {
         self.hot.local_size_bytes().unwrap_or(0)
     }
 
-    fn release(&self, committed: tiering::manifest::Committed) {
-        let committed = Committed::by_manifest(committed.partition(), committed.end());
+    fn release(&self, committed: Committed) {
         self.local().committed = Some(committed);
         // The clocks of two passes are not compared here: what the store has can be let go of at any time.
         self.release_again(PassTime { now_ms: self.clock.wall_ms(), since: None });

@@ -391,7 +391,12 @@ impl Partition {
                 return Some((own.epoch, next.start_offset));
             }
         }
-        self.hot.offset_for_leader_epoch(epoch).map(|found| (found.epoch, found.end_offset))
+        if let Some(found) = self.hot.offset_for_leader_epoch(epoch) {
+            return Some((found.epoch, found.end_offset));
+        }
+        // The log lists an epoch once it has a batch. One that has none yet, the current one above all, ends where the
+        // log does: a consumer that was told "unknown" would believe that records are lost.
+        (epoch <= self.hot.leader_epoch()).then(|| (epoch, self.hot.log_end()))
     }
 
     /// Moves the log start up and waits until that is durable.

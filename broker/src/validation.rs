@@ -171,3 +171,94 @@ impl Judge<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::batch::{Attributes, BatchBuilder, BatchOptions, NewRecord};
+
+    use super::*;
+    use crate::topic_config::Overrides;
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    fn config(pairs: &[(&str, &str)]) -> TopicConfig {
+        let overrides: Overrides =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        TopicConfig::resolve(&overrides).unwrap()
+    }
+
+    fn judge(config: &TopicConfig) -> Judge<'_> {
+        Judge { config, version: 9, now_ms: NOW_MS, next_producer_id: 10 }
+    }
+
+    fn batch(codec: Codec, key: Option<&[u8]>) -> Vec<u8> {
+        let mut builder = BatchBuilder::new(BatchOptions { codec, ..BatchOptions::default() });
+        for value in [b"one".as_slice(), b"two"] {
+            builder.push(&NewRecord { timestamp_ms: NOW_MS, key, value: Some(value), headers: &[] });
+        }
+        builder.build()
+    }
+
+    #[test]
+    fn good_batches_pass_as_they_came() {
+        let topic = config(&[]);
+        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            let bytes = batch(codec, None);
+            assert!(matches!(judge(&topic).check(Some(&bytes)), Ok(Cow::Borrowed(_))), "{codec:?}");
+        }
+        let old = Judge { version: 6, ..judge(&topic) };
+        let refused = old.check(Some(&batch(Codec::Zstd, None))).unwrap_err();
+        assert_eq!(refused, BatchRefused::Compression { version: 6 });
+    }
+
+    #[test]
+    fn append_times_change_the_header_and_keep_the_checksum_right() {
+        let topic = config(&[("message.timestamp.type", "LogAppendTime")]);
+        let bytes = batch(Codec::Lz4, None);
+        let Ok(Cow::Owned(patched)) = judge(&topic).check(Some(&bytes)) else {
+            panic!("the header must change")
+        };
+        let view = BatchView::only(&patched).unwrap();
+        view.check_crc().unwrap();
+        assert_eq!(view.header().attributes.timestamp_type(), TimestampType::LogAppendTime);
+        assert_eq!(view.header().max_timestamp_ms, NOW_MS);
+        assert_eq!(view.payload(), BatchView::only(&bytes).unwrap().payload());
+    }
+
+    #[test]
+    fn records_are_read_where_the_topic_asks_for_it() {
+        let bytes = batch(Codec::Gzip, None);
+        let compacted = config(&[("cleanup.policy", "compact")]);
+        assert!(matches!(judge(&compacted).check(Some(&bytes)), Err(BatchRefused::Records(_))));
+        assert!(judge(&compacted).check(Some(&batch(Codec::Gzip, Some(b"key")))).is_ok());
+        // A header that claims a later time than its records is only seen record by record, and set right.
+        let mut lying = bytes;
+        let patch = HeaderPatch { max_timestamp_ms: Some(NOW_MS + 5), ..HeaderPatch::default() };
+        patch.apply(lying.first_chunk_mut::<HEADER_BYTES>().unwrap()).unwrap();
+        assert!(matches!(judge(&config(&[])).check(Some(&lying)), Ok(Cow::Borrowed(_))));
+        let thorough = config(&[("validation", "records")]);
+        let Ok(Cow::Owned(corrected)) = judge(&thorough).check(Some(&lying)) else {
+            panic!("the time must be set")
+        };
+        assert_eq!(BatchView::only(&corrected).unwrap().header().max_timestamp_ms, NOW_MS);
+    }
+
+    #[test]
+    fn times_have_bounds() {
+        let topic = config(&[
+            ("message.timestamp.before.max.ms", "1000"),
+            ("message.timestamp.after.max.ms", "1000"),
+        ]);
+        let bytes = batch(Codec::None, None);
+        for (now_ms, good) in [(NOW_MS, true), (NOW_MS + 1_001, false), (NOW_MS - 1_001, false)] {
+            let judged = Judge { now_ms, ..judge(&topic) }.check(Some(&bytes));
+            assert_eq!(judged.is_ok(), good, "{judged:?}");
+        }
+        let mut claimed = bytes;
+        let append_time = Attributes::default().with_timestamp_type(TimestampType::LogAppendTime);
+        let patch = HeaderPatch { attributes: Some(append_time), ..HeaderPatch::default() };
+        patch.apply(claimed.first_chunk_mut::<HEADER_BYTES>().unwrap()).unwrap();
+        let refused = judge(&topic).check(Some(&claimed)).unwrap_err();
+        assert_eq!(refused, BatchRefused::Timestamp(RecordRejection::TimestampType));
+    }
+}

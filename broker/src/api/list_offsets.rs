@@ -20,6 +20,9 @@ use crate::broker::Broker;
 use crate::error_codes;
 use crate::partition::{Partition, TimedOffset};
 
+/// First version that tells leader epochs.
+const EPOCHS_SINCE: i16 = 4;
+
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -82,7 +85,7 @@ async fn answer(
         partition_index: asked.partition_index,
         timestamp,
         offset,
-        leader_epoch: if found.is_some() { epoch } else { -1 },
+        leader_epoch: if found.is_some() && context.version() >= EPOCHS_SINCE { epoch } else { -1 },
         ..Default::default()
     }
 }
