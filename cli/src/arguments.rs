@@ -38,6 +38,9 @@ pub(crate) enum Verb {
     /// Look after a store of sealed segments
     #[command(subcommand)]
     Tier(TierVerb),
+    /// Run flows between clusters, translate offsets, fail over
+    #[command(subcommand)]
+    Mirror(MirrorVerb),
     /// Say what `up` would change, and touch nothing
     Plan(PlanArguments),
     /// Run our clusters and flows of a topology file and apply its topics, until stopped
@@ -46,6 +49,8 @@ pub(crate) enum Verb {
     Down(FileArguments),
     /// Show clusters, flows, lag, and what only local disk holds
     Status(StatusArguments),
+    /// Show the whole story in half a minute: two datacenters, real data, kills at bad moments
+    Demo(DemoArguments),
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +110,53 @@ pub(crate) struct StoreArguments {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum MirrorVerb {
+    /// Run the flows of a topology file
+    Run(MirrorRunArguments),
+    /// Say where a source offset is on the target
+    Translate(TranslateArguments),
+    /// Promote the target: stop the flow for good and say what a group may read again
+    Failover(FlowArguments),
+    /// Lift a promotion: the flow copies again from where it stood
+    Redeclare(FlowArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MirrorRunArguments {
+    #[command(flatten)]
+    pub(crate) file: FileArguments,
+    /// Only this flow; may be given several times
+    #[arg(long = "flow", value_name = "NAME")]
+    pub(crate) flows: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TranslateArguments {
+    #[command(flatten)]
+    pub(crate) flow: FlowArguments,
+    /// Topic, by its name on the source
+    pub(crate) topic: String,
+    /// Partition
+    pub(crate) partition: i32,
+    /// Offset on the source; on the target with --reverse
+    pub(crate) offset: i64,
+    /// Translate from the target to the source
+    #[arg(long)]
+    pub(crate) reverse: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FlowArguments {
+    #[command(flatten)]
+    pub(crate) file: FileArguments,
+    /// The flow's name in the file
+    pub(crate) flow: String,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct FileArguments {
     /// Topology file
@@ -141,6 +193,13 @@ pub(crate) struct StatusArguments {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// Leave everything running at the end and print its addresses
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -150,6 +209,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bad_store_names_the_forms() {
+        let line = ["longhaul", "broker", "--data", "d", "--listen", "127.0.0.1:1", "--store", "ftp://x"];
+        let message = Arguments::try_parse_from(line).expect_err("ftp is no store").to_string();
+        assert!(message.contains("s3://BUCKET/PREFIX"), "{message}");
     }
 
     #[test]

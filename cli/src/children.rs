@@ -142,7 +142,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::arguments::{Arguments, Verb};
+    use crate::arguments::{Arguments, MirrorVerb, Verb};
 
     const FILE: &str = r#"
 [store.lake]
@@ -192,6 +192,15 @@ topics = ["*"]
             ("AWS_SECRET_ACCESS_KEY", "key"),
         ];
         assert_eq!(environment, expected);
+    }
+
+    #[test]
+    fn a_flow_child_is_a_command_line_that_the_binary_understands() {
+        let line = std::iter::once("longhaul".into()).chain(flow(Path::new("t.toml"), "over").arguments);
+        let Verb::Mirror(MirrorVerb::Run(parsed)) = Arguments::try_parse_from(line).unwrap().verb else {
+            panic!("another verb")
+        };
+        assert_eq!((parsed.file.file, parsed.flows), ("t.toml".into(), vec!["over".to_owned()]));
     }
 
     #[test]

@@ -6,9 +6,12 @@ mod arguments;
 mod broker_verb;
 mod children;
 mod clock;
+mod demo;
 mod down;
+mod flow_subject;
 mod live;
 mod logging;
+mod mirror_verb;
 mod plan;
 mod signals;
 mod status;
@@ -51,6 +54,7 @@ async fn call(verb: Verb) -> anyhow::Result<()> {
             // What was found has been printed; the exit status says it too.
             anyhow::ensure!(tier::call(verb).await?, "the store has faults");
         }
+        Verb::Mirror(verb) => mirror_verb::call(verb).await?,
         Verb::Up(up) => up::up(&up.file.file, up.datacenter.as_deref()).await?,
         Verb::Down(file) => down::down(&file.file).await?,
         Verb::Status(asked) => {
@@ -62,6 +66,7 @@ async fn call(verb: Verb) -> anyhow::Result<()> {
             let world = live::look(&topology, &status::ask(&topology).await).await;
             plan::show(&plan::decide(&topology, &world), asked.json)?;
         }
+        Verb::Demo(asked) => demo::demo(asked.keep).await?,
     }
     Ok(())
 }

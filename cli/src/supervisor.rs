@@ -126,6 +126,11 @@ impl Running {
         }
     }
 
+    /// kill -9 without waiting for the end, for a supervisor that is ending itself.
+    pub(crate) fn kill_now(&self) {
+        self.signal(Signal::KILL);
+    }
+
     fn signal(&self, signal: Signal) {
         let group = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(group) = group {

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use topology::{Faults, Topology};
+use topology::{Faults, Flow, Topology};
 
 /// Why a topology file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,8 @@ pub(crate) enum FileError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{} has {}:\n{faults}", path.display(), count(faults))]
     Faults { path: PathBuf, faults: Faults },
+    #[error("{} declares no flow \"{flow}\"; it declares {known}", path.display())]
+    NoFlow { path: PathBuf, flow: String, known: String },
     #[error("{} declares nothing in datacenter \"{datacenter}\"; it knows {known}", path.display())]
     NoDatacenter { path: PathBuf, datacenter: String, known: String },
 }
@@ -31,7 +33,16 @@ pub(crate) fn load(path: &Path) -> Result<Topology, FileError> {
     topology::parse(&text).map_err(|faults| FileError::Faults { path: path.to_owned(), faults })
 }
 
-/// Refuses a datacenter that nothing of the file stands in.
+/// The flow of this name.
+pub(crate) fn flow<'t>(topology: &'t Topology, path: &Path, name: &str) -> Result<&'t Flow, FileError> {
+    topology.flows.get(name).ok_or_else(|| FileError::NoFlow {
+        path: path.to_owned(),
+        flow: name.to_owned(),
+        known: listed(topology.flows.keys()),
+    })
+}
+
+/// Leaves only our clusters and the flows of one datacenter to be run; the rest stays to be talked to.
 pub(crate) fn check_datacenter(topology: &Topology, path: &Path, datacenter: &str) -> Result<(), FileError> {
     let clusters = topology.clusters.values().map(|cluster| &cluster.datacenter);
     let flows = topology.flows.values().map(|flow| &flow.datacenter);

@@ -1,0 +1,275 @@
+//! A flow behind its admin address: what `mirror run` says of it in status, metrics and health.
+//!
+//! Owns: turning the figures of `mirror` into the control API's words, and the moments that lag in time is measured by.
+//! Does not own: the figures (`mirror::Board`), the listener (`control`).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use control::v1::{FlowPartitionStatus, FlowStatus, GroupStatus, StatusReply};
+use control::{Kind, Metric, Sample, Subject};
+use mirror::{Board, FlowFigures, FlowSpec, FlowState, PartitionFigures};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now_ms;
+
+/// How often the partitions are looked at for having caught up.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// What only the target knows is read again at most this often, and only while somebody asks.
+const TARGET_INTERVAL: Duration = Duration::from_millis(500);
+
+type PartitionKey = (String, i32);
+
+/// One flow of this process.
+#[derive(Debug)]
+pub(crate) struct FlowSubject {
+    spec: FlowSpec,
+    board: Board,
+    started_at_ms: i64,
+    stop: CancellationToken,
+    asked: Notify,
+    seen: Mutex<Seen>,
+}
+
+/// What was seen beside the board.
+#[derive(Debug, Default)]
+struct Seen {
+    /// When each partition was last caught up.
+    caught_up_at_ms: BTreeMap<PartitionKey, i64>,
+    /// The target's own account of the flow.
+    at_target: Option<mirror::FlowStatus>,
+}
+
+impl FlowSubject {
+    /// Begins to watch a flow; the watching ends with `stop`.
+    pub(crate) fn start(spec: FlowSpec, board: Board, stop: CancellationToken) -> Arc<Self> {
+        let subject = Arc::new(Self {
+            spec,
+            board,
+            started_at_ms: now_ms(),
+            stop,
+            asked: Notify::new(),
+            seen: Mutex::default(),
+        });
+        tokio::spawn(watch_catching_up(Arc::clone(&subject)));
+        tokio::spawn(watch_target(Arc::clone(&subject)));
+        subject
+    }
+
+    fn figures(&self) -> FlowFigures {
+        self.board.snapshot().remove(&self.spec.name).unwrap_or_default()
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_caught_up(&self, now_ms: i64) {
+        let figures = self.figures();
+        let mut seen = self.seen();
+        for (key, _) in figures.partitions.iter().filter(|(_, partition)| partition.lag() == 0) {
+            seen.caught_up_at_ms.insert(key.clone(), now_ms);
+        }
+    }
+
+    fn partition_status(&self, key: &PartitionKey, figures: &PartitionFigures) -> FlowPartitionStatus {
+        let lag = figures.lag();
+        let caught_up_at_ms = self.seen().caught_up_at_ms.get(key).copied().unwrap_or(self.started_at_ms);
+        let behind_ms = if lag == 0 { 0 } else { u64::try_from(now_ms() - caught_up_at_ms).unwrap_or(0) };
+        let state = match (&figures.paused, lag) {
+            (Some(_), _) => "paused",
+            (None, 0) => "caught-up",
+            (None, _) => "copying",
+        };
+        FlowPartitionStatus {
+            source_topic: key.0.clone(),
+            target_topic: self.spec.rename.apply(&key.0),
+            partition: key.1,
+            state: state.to_owned(),
+            source_position: figures.source_position,
+            target_position: figures.target_position,
+            source_end_offset: Some(figures.source_end),
+            lag_offsets: Some(lag),
+            lag_bytes: estimated_bytes(lag, figures),
+            lag_ms: Some(behind_ms),
+            event: figures.paused.as_ref().map(|event| event.kind.to_string()),
+        }
+    }
+
+    fn groups(&self) -> Vec<GroupStatus> {
+        let seen = self.seen();
+        let Some(at_target) = &seen.at_target else { return Vec::new() };
+        let source_name = |target: &str| {
+            let bound = at_target.partitions.iter().find(|partition| partition.target_topic == target);
+            bound.map_or_else(|| target.to_owned(), |partition| partition.topic.clone())
+        };
+        let status = |group: &mirror::groups::ReadAgain| GroupStatus {
+            group: group.group.clone(),
+            source_topic: source_name(&group.topic),
+            partition: group.partition,
+            source_offset: group.source,
+            target_offset: group.from,
+            reason: group.reason.clone(),
+            synced_at_ms: at_target.sync_pass.as_ref().map(|pass| pass.at_ms),
+        };
+        at_target.groups.iter().map(status).collect()
+    }
+}
+
+/// Bytes of offsets that were not copied yet, by the mean size of the records that were.
+fn estimated_bytes(lag: u64, figures: &PartitionFigures) -> Option<u64> {
+    let mean = figures.bytes.checked_div(figures.records)?;
+    Some(lag.saturating_mul(mean))
+}
+
+async fn watch_catching_up(subject: Arc<FlowSubject>) {
+    let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => subject.note_caught_up(now_ms()),
+            () = subject.stop.cancelled() => return,
+        }
+    }
+}
+
+/// Reads the target's account while somebody asks for it, for it costs a reading of the map.
+async fn watch_target(subject: Arc<FlowSubject>) {
+    loop {
+        tokio::select! {
+            () = subject.asked.notified() => {}
+            () = subject.stop.cancelled() => return,
+        }
+        match mirror::status(&subject.spec).await {
+            Ok(status) => subject.seen().at_target = Some(status),
+            Err(error) => {
+                tracing::debug!(flow = %subject.spec.name, %error, "the target says nothing of the flow")
+            }
+        }
+        tokio::time::sleep(TARGET_INTERVAL).await;
+    }
+}
+
+fn state_name(figures: &FlowFigures) -> &'static str {
+    match figures.state {
+        FlowState::Running { .. } if figures.partitions.values().any(|p| p.paused.is_some()) => "paused",
+        FlowState::Running { .. } => "running",
+        FlowState::Connecting | FlowState::Waiting => "waiting",
+        FlowState::Promoted { .. } => "promoted",
+        FlowState::Stopped => "stopped",
+    }
+}
+
+impl Subject for FlowSubject {
+    fn status(&self) -> StatusReply {
+        self.asked.notify_one();
+        let figures = self.figures();
+        let partitions =
+            figures.partitions.iter().map(|(key, partition)| self.partition_status(key, partition));
+        let flow = FlowStatus {
+            name: self.spec.name.clone(),
+            source: self.spec.from.name.clone(),
+            target: self.spec.to.name.clone(),
+            state: state_name(&figures).to_owned(),
+            partitions: partitions.collect(),
+            groups: self.groups(),
+            alarms: figures.last_error.iter().cloned().collect(),
+            records_copied: figures.partitions.values().map(|partition| partition.records).sum(),
+            bytes_copied: figures.partitions.values().map(|partition| partition.bytes).sum(),
+        };
+        StatusReply {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at_ms: self.started_at_ms,
+            broker: None,
+            flows: vec![flow],
+        }
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let figures = self.figures();
+        let per_partition = |name, help, kind, value: fn(&PartitionFigures) -> u64| {
+            let sample = |(key, partition): (&PartitionKey, &PartitionFigures)| Sample {
+                labels: vec![
+                    ("flow", self.spec.name.clone()),
+                    ("topic", key.0.clone()),
+                    ("partition", key.1.to_string()),
+                ],
+                value: value(partition) as f64,
+            };
+            Metric { name, help, kind, samples: figures.partitions.iter().map(sample).collect() }
+        };
+        vec![
+            per_partition(
+                "longhaul_flow_records",
+                "Records acknowledged by the target",
+                Kind::Counter,
+                |p| p.records,
+            ),
+            per_partition("longhaul_flow_bytes", "Bytes of batches acknowledged", Kind::Counter, |p| p.bytes),
+            per_partition(
+                "longhaul_flow_passed_batches",
+                "Batches that went through as they were",
+                Kind::Counter,
+                |p| p.passed_batches,
+            ),
+            per_partition(
+                "longhaul_flow_rebuilt_batches",
+                "Batches that were built anew",
+                Kind::Counter,
+                |p| p.rebuilt_batches.values().sum(),
+            ),
+            per_partition("longhaul_flow_recoveries", "Readings of the target's tail", Kind::Counter, |p| {
+                p.recoveries
+            }),
+            per_partition("longhaul_flow_lag_offsets", "Source offsets not copied yet", Kind::Gauge, |p| {
+                p.lag()
+            }),
+            per_partition(
+                "longhaul_flow_paused",
+                "1 while an event pauses the partition",
+                Kind::Gauge,
+                |p| u64::from(p.paused.is_some()),
+            ),
+        ]
+    }
+
+    fn health(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let figures = self.figures();
+        match figures.state {
+            FlowState::Connecting => {
+                Err(figures.last_error.unwrap_or_else(|| "the clusters are not reached yet".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn drain(&self) {
+        self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_behind_follow_the_mean_record() {
+        let figures = PartitionFigures { records: 10, bytes: 1_000, ..PartitionFigures::default() };
+        assert_eq!(estimated_bytes(7, &figures), Some(700));
+        assert_eq!(estimated_bytes(7, &PartitionFigures::default()), None);
+    }
+
+    #[test]
+    fn a_paused_partition_shows_in_the_flows_state() {
+        let mut figures =
+            FlowFigures { state: FlowState::Running { generation: 1 }, ..FlowFigures::default() };
+        assert_eq!(state_name(&figures), "running");
+        figures.state = FlowState::Promoted { at_ms: 1 };
+        assert_eq!(state_name(&figures), "promoted");
+    }
+}
