@@ -61,7 +61,11 @@ fn make(segment: i64) -> Repeated {
             next += 1;
         }
         let batch = builder.build();
-        index.append(&IndexedBatch { base_offset, size_bytes: batch.len() as u32, max_timestamp_ms: next - 1 });
+        index.append(&IndexedBatch {
+            base_offset,
+            size_bytes: batch.len() as u32,
+            max_timestamp_ms: next - 1,
+        });
         bytes.extend_from_slice(&batch);
     }
     let mut epochs = EpochHistory::default();

@@ -19,8 +19,8 @@ use crate::cluster_record::{ClusterIdentity, GroupSnapshot, TopicRecord};
 use crate::keys;
 use crate::limits::{RECOVERY_EPOCH_GAP, RECOVERY_OFFSET_GAP, RECOVERY_PRODUCER_ID_GAP};
 use crate::manifest::{
-    ClusterEdit, ClusterManifest, CommitError, Gap, GapReason, ManifestError, PartitionEdit, PartitionManifest,
-    Register,
+    ClusterEdit, ClusterManifest, CommitError, Gap, GapReason, ManifestError, PartitionEdit,
+    PartitionManifest, Register,
 };
 use crate::object::{EpochStart, LogIdentity};
 use crate::ownership::{OwnerError, read_owner};
@@ -129,7 +129,9 @@ pub enum RecoverError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// Somebody else writes at the same time: the old broker still runs, or another recovery.
-    #[error("somebody else writes to this prefix: stop the old broker and other recoveries, then run this again ({detail})")]
+    #[error(
+        "somebody else writes to this prefix: stop the old broker and other recoveries, then run this again ({detail})"
+    )]
     Contended {
         /// What was met.
         detail: String,
@@ -159,9 +161,11 @@ pub(crate) async fn recover_from(
     seams: &Seams,
 ) -> Result<RecoveredCluster, RecoverError> {
     probe_conditional_put(&*store, seams).await?;
-    let owner = read_owner(&*store, seams).await?.ok_or_else(|| RecoverError::Empty { url: url.to_string() })?;
+    let owner =
+        read_owner(&*store, seams).await?.ok_or_else(|| RecoverError::Empty { url: url.to_string() })?;
     let folder = keys::cluster_folder(&owner.cluster_id);
-    let mut register = Register::open(store.clone(), folder, ClusterManifest::default(), seams.clone()).await?;
+    let mut register =
+        Register::open(store.clone(), folder, ClusterManifest::default(), seams.clone()).await?;
     let cluster_manifest_at_ms = register.written_at_ms();
     let cluster = register
         .claim(|manifest, writer_epoch| {
@@ -176,12 +180,14 @@ pub(crate) async fn recover_from(
         .await?;
     let live: Vec<TopicRecord> =
         cluster.topics.values().filter(|topic| topic.deleted_at_ms.is_none()).cloned().collect();
-    let takeover = Takeover { store, seams, cluster_id: &owner.cluster_id, writer_epoch: cluster.writer_epoch };
-    let taken: Vec<Taken> = stream::iter(live.iter().flat_map(|topic| (0..topic.partitions).map(move |n| (topic, n))))
-        .map(|(topic, partition)| takeover.partition(topic, partition))
-        .buffered(PARTITIONS_AT_ONCE)
-        .try_collect()
-        .await?;
+    let takeover =
+        Takeover { store, seams, cluster_id: &owner.cluster_id, writer_epoch: cluster.writer_epoch };
+    let taken: Vec<Taken> =
+        stream::iter(live.iter().flat_map(|topic| (0..topic.partitions).map(move |n| (topic, n))))
+            .map(|(topic, partition)| takeover.partition(topic, partition))
+            .buffered(PARTITIONS_AT_ONCE)
+            .try_collect()
+            .await?;
     let identity = ClusterIdentity {
         cluster_id: owner.cluster_id.clone(),
         cluster_name: cluster.cluster_name.clone(),
@@ -300,7 +306,12 @@ fn describe(
     RecoveredCluster {
         identity,
         topics: live.into_iter().map(topic).collect(),
-        deleted_topics: cluster.topics.values().filter(|topic| topic.deleted_at_ms.is_some()).cloned().collect(),
+        deleted_topics: cluster
+            .topics
+            .values()
+            .filter(|topic| topic.deleted_at_ms.is_some())
+            .cloned()
+            .collect(),
         next_leader_epoch,
         next_producer_id: ProducerId(cluster.next_producer_id),
         groups: cluster.groups.clone(),

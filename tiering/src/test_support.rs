@@ -117,7 +117,11 @@ pub(crate) fn segment_with_aborts(shape: Shape, aborted: &[AbortedTransaction]) 
                 false => (0..shape.value_bytes).map(|_| random.random()).collect(),
             };
             let value = &value[..shape.value_bytes.min(value.len())];
-            builder.push(&NewRecord { timestamp_ms: time_of(next), value: Some(value), ..NewRecord::default() });
+            builder.push(&NewRecord {
+                timestamp_ms: time_of(next),
+                value: Some(value),
+                ..NewRecord::default()
+            });
             next += 1;
         }
         let batch = builder.build();

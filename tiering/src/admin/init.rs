@@ -113,7 +113,11 @@ pub async fn init(url: &StoreUrl) -> Result<InitReport, InitError> {
 }
 
 /// Tries each right on a throw-away object.
-async fn prove_rights(store: &Arc<dyn Store>, seams: &Seams, report: &mut InitReport) -> Result<(), InitError> {
+async fn prove_rights(
+    store: &Arc<dyn Store>,
+    seams: &Seams,
+    report: &mut InitReport,
+) -> Result<(), InitError> {
     let key = keys::probe(seams.attempt());
     let body = vec![Bytes::from_static(b"longhaul")];
     let put = match store.put_if_absent(&key, body).await {
@@ -133,7 +137,8 @@ async fn prove_rights(store: &Arc<dyn Store>, seams: &Seams, report: &mut InitRe
 }
 
 fn region(url: &StoreUrl) -> String {
-    let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| std::env::var(name).ok());
+    let environment =
+        || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| std::env::var(name).ok());
     url.region.clone().or_else(environment).unwrap_or_else(|| DEFAULT_REGION.to_owned())
 }
 
@@ -193,7 +198,9 @@ async fn check_lifecycle(
         Err(error) if error.code() == Some("NoSuchLifecycleConfiguration") => Vec::new(),
         Err(error) => {
             let code = error.code().unwrap_or("no answer").to_owned();
-            report.advice.push(format!("lifecycle rules could not be read ({code}): make sure that none expires objects"));
+            report.advice.push(format!(
+                "lifecycle rules could not be read ({code}): make sure that none expires objects"
+            ));
             return Ok(());
         }
     };

@@ -128,7 +128,8 @@ pub(crate) async fn inspect_store(
     url: &StoreUrl,
     seams: &Seams,
 ) -> Result<Inspection, InspectError> {
-    let owner = read_owner(&*store, seams).await?.ok_or_else(|| InspectError::Empty { url: url.to_string() })?;
+    let owner =
+        read_owner(&*store, seams).await?.ok_or_else(|| InspectError::Empty { url: url.to_string() })?;
     let folder = keys::cluster_folder(&owner.cluster_id);
     let register = Register::open(store.clone(), folder, ClusterManifest::default(), seams.clone()).await?;
     let cluster = register.state();

@@ -8,7 +8,9 @@ mod inspect;
 mod verify;
 
 pub use init::{InitError, InitReport, init};
-pub use inspect::{InspectError, Inspection, PartitionInspection, SegmentInspection, TopicInspection, inspect};
+pub use inspect::{
+    InspectError, Inspection, PartitionInspection, SegmentInspection, TopicInspection, inspect,
+};
 pub use verify::{VerifyReport, verify};
 
 #[cfg(test)]

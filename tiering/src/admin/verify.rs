@@ -54,7 +54,8 @@ pub(crate) async fn verify_store(
     url: &StoreUrl,
     seams: &Seams,
 ) -> Result<VerifyReport, InspectError> {
-    let owner = read_owner(&*store, seams).await?.ok_or_else(|| InspectError::Empty { url: url.to_string() })?;
+    let owner =
+        read_owner(&*store, seams).await?.ok_or_else(|| InspectError::Empty { url: url.to_string() })?;
     let folder = keys::cluster_folder(&owner.cluster_id);
     let register = Register::open(store.clone(), folder, ClusterManifest::default(), seams.clone()).await?;
     let mut report = VerifyReport::default();
@@ -97,7 +98,8 @@ async fn read_object(store: &dyn Store, log: &LogIdentity, row: &SegmentRow) -> 
     let tail = read_range(store, &key, size.saturating_sub(TRAILER_BYTES as u64)..size).await?;
     let trailer = decode_trailer(&tail, size)?;
     let footer_end = trailer.footer_position + u64::from(trailer.footer_bytes);
-    let footer = decode_footer(&trailer, &read_range(store, &key, trailer.footer_position..footer_end).await?)?;
+    let footer =
+        decode_footer(&trailer, &read_range(store, &key, trailer.footer_position..footer_end).await?)?;
     footer.identity.expect(&row.identity(log))?;
     aborted_of(&footer)?;
     let mut crc = 0;

@@ -128,7 +128,8 @@ impl Planner {
         let mut fetches = JoinSet::new();
         loop {
             let result = match self.replay.segment_at(&self.source, next).await {
-                Ok(None) => return,
+                // The ranges under way are waited for below.
+                Ok(None) => break,
                 Ok(Some(row)) => {
                     let from = std::mem::replace(&mut next, row.next_offset);
                     self.segment(&mut fetches, row, from).await
@@ -276,7 +277,8 @@ impl Object {
         loop {
             let wanted = (range.end - range.start) as usize;
             let read =
-                crate::timers::timeout(READ_STALL, read_range(&*self.replay.store, &key, range.clone())).await;
+                crate::timers::timeout(READ_STALL, read_range(&*self.replay.store, &key, range.clone()))
+                    .await;
             let error = match read {
                 Ok(Ok(bytes)) if bytes.len() == wanted => return Ok(bytes),
                 Ok(Ok(_)) => "the store sent fewer bytes than were asked for".to_owned(),
@@ -369,7 +371,8 @@ impl Object {
     ) -> Result<usize, ReadError> {
         let (first, last) = (blocks[range.start], blocks[range.end - 1]);
         let bytes = first.stored_position..last.stored_position + u64::from(last.stored_bytes);
-        let opened = crate::timers::timeout(READ_STALL, self.replay.store.get_range(&self.key(), bytes)).await;
+        let opened =
+            crate::timers::timeout(READ_STALL, self.replay.store.get_range(&self.key(), bytes)).await;
         let mut body = match opened {
             Ok(Ok(body)) => body,
             Ok(Err(error)) if error.is_not_found() => return Err(self.missing()),
