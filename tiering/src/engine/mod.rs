@@ -200,3 +200,6 @@ impl Engine {
         self.tasks.wait().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,3 +25,6 @@ pub use partition::{
 pub use register::ManifestError;
 pub(crate) use register::{CommitError, Register};
 pub(crate) use spill::{SpillCache, load_spilled, write_spilled};
+
+#[cfg(test)]
+mod tests;

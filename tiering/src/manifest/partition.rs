@@ -326,10 +326,8 @@ impl PartitionManifest {
         if to < self.start_offset || to > self.end_offset() {
             return Err(not_allowed(format!("start {} cannot move to {}", self.start_offset.0, to.0)));
         }
-        let end = self.end_offset();
         self.start_offset = to;
-        // A gap that reaches the end says where the log goes on, so it stays.
-        self.gaps.retain(|gap| gap.to > to || gap.to == end);
+        self.forget_gaps();
         let covering = self.epochs.partition_point(|entry| entry.start_offset <= to).saturating_sub(1);
         self.epochs.drain(..covering);
         Ok(())
@@ -344,7 +342,18 @@ impl PartitionManifest {
         };
         self.segments.remove(0);
         self.dead.push(row.dead(at_ms));
+        self.forget_gaps();
         Ok(())
+    }
+
+    /// Drops gaps that explain nothing any more: those below the start and below every live segment. A gap that reaches
+    /// the end says where the log goes on, so it stays.
+    fn forget_gaps(&mut self) {
+        let end = self.end_offset();
+        let spilled = self.spilled.first().map(|file| file.base_offset);
+        let live = spilled.or_else(|| self.segments.first().map(|row| row.base_offset));
+        let floor = live.map_or(self.start_offset, |live| live.min(self.start_offset));
+        self.gaps.retain(|gap| gap.to > floor || gap.to == end);
     }
 
     fn spill(&mut self, file: SpillFile) -> Result<(), Violation> {

@@ -201,3 +201,6 @@ impl ObjectIdentity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

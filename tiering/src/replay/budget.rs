@@ -43,12 +43,6 @@ impl ByteBudget {
             }
         }
     }
-
-    /// Bytes that are free now.
-    #[cfg(test)]
-    pub(crate) fn free_bytes(&self) -> u64 {
-        self.semaphore.available_permits() as u64 * UNIT_BYTES
-    }
 }
 
 impl Taken {

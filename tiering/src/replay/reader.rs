@@ -128,7 +128,8 @@ impl Planner {
         let mut fetches = JoinSet::new();
         loop {
             let result = match self.replay.segment_at(&self.source, next).await {
-                Ok(None) => return,
+                // The ranges under way are waited for below.
+                Ok(None) => break,
                 Ok(Some(row)) => {
                     let from = std::mem::replace(&mut next, row.next_offset);
                     self.segment(&mut fetches, row, from).await
