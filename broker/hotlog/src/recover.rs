@@ -29,6 +29,7 @@ use crate::segment;
 use crate::shared::{Queues, Shared, reserve_target};
 use crate::space::Space;
 use crate::storage::Storage;
+use crate::sync_site::SyncSite;
 
 /// What recovery did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -355,7 +356,10 @@ fn prepare(options: &LogOptions) -> Result<Box<dyn DiskLock>, OpenError> {
     }
     for directory in [options.directory.as_path(), journal_directory(options)] {
         let made = options.disk.create_dir(directory);
-        made.map_err(io_error(|| format!("making folder {}", directory.display())))?;
+        // Also when it was there: an earlier first start may have been cut short before this.
+        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let named = options.disk.sync_dir(parent.unwrap_or(Path::new(".")), SyncSite::DirectoryName);
+        made.and(named).map_err(io_error(|| format!("making folder {}", directory.display())))?;
     }
     match options.disk.lock(&options.directory.join("lock")) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -509,6 +513,8 @@ fn judge_chain(
         let refusal =
             OpenError::JournalOlder { path, found: end.sequence.saturating_sub(1), needed: end.sequence };
         return match start.mode {
+            // The start that made its number durable here has found and said it already.
+            FlushMode::Os if end.sequence == start.point.sequence => Ok(None),
             FlushMode::Os => {
                 Ok(Some("commits of flush mode os may have been lost with the power".to_owned()))
             }

@@ -18,6 +18,8 @@ macro_rules! sites {
 }
 
 sites! {
+    /// The names of the log's and the journal's own folders.
+    DirectoryName,
     /// The journal's zeros and length, when the ring is made.
     JournalMade,
     /// The journal's name, when the ring is made.
@@ -46,6 +48,4 @@ sites! {
     SidecarBytes,
     /// A sidecar's name.
     SidecarName,
-    /// The names that a deletion or a release took away.
-    RemovedNames,
 }
