@@ -354,18 +354,6 @@ pub fn sites(events: &[Event]) -> Vec<SyncSite> {
     events.iter().filter_map(site).collect()
 }
 
-/// The pairs of unequal sites that follow each other in a recording.
-pub fn neighbours(events: &[Event]) -> Vec<(SyncSite, SyncSite)> {
-    let mut pairs: Vec<_> = sites(events)
-        .windows(2)
-        .map(|pair| (pair[0], pair[1]))
-        .filter(|(first, second)| first != second)
-        .collect();
-    pairs.sort();
-    pairs.dedup();
-    pairs
-}
-
 fn brief(event: &Event) -> String {
     match event {
         Event::Write { file, position, bytes } => {
