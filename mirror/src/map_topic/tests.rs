@@ -1,3 +1,5 @@
+//! Keys and values of the map topic: frozen bytes, round trips, hostile bytes.
+
 use proptest::prelude::*;
 use wire::ids::{ProducerId, TopicId};
 

@@ -1,3 +1,5 @@
+//! A window in doubt, settled by what the target holds.
+
 use super::*;
 use crate::offset_map::SourceOffset;
 

@@ -1,3 +1,5 @@
+//! What the planner passes through, rebuilds, leaves out and refuses, batch by batch.
+
 use wire::batch::{BatchBuilder, BatchOptions, BatchView, HEADER_BYTES, NewRecord};
 use wire::ids::{LeaderEpoch, Offset};
 

@@ -57,7 +57,10 @@ async fn minio_keeps_every_promise_that_the_tier_rests_on() -> anyhow::Result<()
     let mut wrong = lake.clone();
     wrong.credentials = Some((ACCESS_KEY.to_owned(), Secret::new("wrong")));
     let denied = Tier::open(TierOptions::new(wrong, identity("one", false))).await.err();
-    ensure!(matches!(&denied, Some(OpenTierError::Unusable { detail, .. }) if detail.contains("denies")), "{denied:?}");
+    ensure!(
+        matches!(&denied, Some(OpenTierError::Unusable { detail, .. }) if detail.contains("denies")),
+        "{denied:?}"
+    );
     Ok(())
 }
 
