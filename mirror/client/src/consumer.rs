@@ -145,6 +145,9 @@ pub enum ConsumerError {
         /// What is wrong.
         error: MalformedControl,
     },
+    /// An earlier error has ended the membership.
+    #[error("an earlier error ended this consumer's membership: subscribe again")]
+    Ended,
     /// The group's leader gave an assignment that cannot be read.
     #[error(transparent)]
     Assignment(#[from] MalformedProtocol),
@@ -211,7 +214,7 @@ impl Consumer {
     }
 
     /// The next records, of one partition after the other; none when there were none in time. What an earlier poll
-    /// gave counts as read.
+    /// gave counts as read. To be awaited to its end: what the group asked for would be lost with a dropped poll.
     ///
     /// # Errors
     /// [`ConsumerError`]. Positions of what was not returned stay as they were, so a poll may be tried again.
@@ -330,7 +333,9 @@ impl Consumer {
         loop {
             let Some(in_group) = &mut self.in_group else { return Ok(()) };
             let must_wait = in_group.membership.is_none();
-            let Some(event) = in_group.task.next_event(must_wait).await else { return Ok(()) };
+            let Some(event) = in_group.task.next_event(must_wait).await else {
+                return if must_wait { Err(ConsumerError::Ended) } else { Ok(()) };
+            };
             match event {
                 Event::Revoked { lost } => {
                     // A place that is lost is no right to commit by.
