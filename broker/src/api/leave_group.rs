@@ -31,9 +31,9 @@ pub(super) async fn run(
         Ok(results) => results,
         Err(error_code) => return LeaveGroupResponse { error_code, ..LeaveGroupResponse::default() },
     };
-    let codes = results.into_iter().map(|result| result.err().unwrap_or(ErrorCode::NONE));
+    let mut codes = results.into_iter().map(|result| result.err().unwrap_or(ErrorCode::NONE));
     if !several {
-        let error_code = codes.last().unwrap_or(ErrorCode::NONE);
+        let error_code = codes.next_back().unwrap_or(ErrorCode::NONE);
         return LeaveGroupResponse { error_code, ..LeaveGroupResponse::default() };
     }
     let members = request.members.into_iter().zip(codes).map(|(member, error_code)| MemberResponse {

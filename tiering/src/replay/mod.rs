@@ -325,7 +325,6 @@ impl Drop for Lease<'_> {
 }
 
 /// Cuts what fits off a block: its bytes with the offset after them, and the rest.
-#[expect(clippy::type_complexity, reason = "two optional halves, named at the only call")]
 fn cut_block(
     mut block: Block,
     max_bytes: usize,
