@@ -266,15 +266,17 @@ impl Copier {
         actions.push(Action::Paused(event));
     }
 
+    fn finish_once_drained(&mut self, actions: &mut Vec<Action>) {
+        if self.in_flight() == 0 {
+            self.finish(actions);
+        }
+    }
+
     /// Moves on as far as the phase allows.
     fn go_on(&mut self, actions: &mut Vec<Action>) {
         self.settle_acked(actions);
         match self.phase.clone() {
-            Phase::Copying if self.stopping => {
-                if self.in_flight() == 0 {
-                    self.finish(actions);
-                }
-            }
+            Phase::Copying if self.stopping => self.finish_once_drained(actions),
             Phase::Copying => {
                 let wanted = self.has_unlisted() && self.sendable() < LISTED_LOW_WATER;
                 self.commit_if(wanted, actions);

@@ -26,6 +26,9 @@ mod replay;
 mod timers;
 mod writing;
 
+/// A group's committed offsets by topic and partition.
+type GroupOffsets = Vec<(OffsetKey, OffsetValue)>;
+
 /// How often offsets are looked at for expiry, Kafka's `offsets.retention.check.interval.ms`.
 pub(crate) const EXPIRY_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
 
@@ -316,7 +319,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// COORDINATOR_LOAD_IN_PROGRESS until they are loaded.
-    pub(crate) fn committed(&self) -> Result<Vec<(String, Vec<(OffsetKey, OffsetValue)>)>, ErrorCode> {
+    pub(crate) fn committed(&self) -> Result<Vec<(String, GroupOffsets)>, ErrorCode> {
         if !self.loaded.load(Ordering::Acquire) {
             return Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
         }

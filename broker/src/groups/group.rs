@@ -122,6 +122,7 @@ impl Group {
         actions
     }
 
+    #[allow(clippy::result_large_err, reason = "the refusal is moved once, into the list of actions")]
     fn admit(&mut self, join: Join, now_ms: i64, actions: &mut Vec<Action>) -> Result<(), Action> {
         let refuse = |error| Action::Joined(join.token, JoinAnswer::refused(error, &join.member_id));
         if !SESSION_TIMEOUT_MS.contains(&join.session_timeout_ms) {

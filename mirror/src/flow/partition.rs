@@ -450,7 +450,7 @@ impl Running<'_> {
             log_start: answer.log_start_offset.0,
         };
         let producers = Planner::producers_in(&fetched);
-        let from_target = match self.task.provenance.from_target(&producers).await {
+        let from_target = match self.task.provenance.producers_from_target(&producers).await {
             Ok(from_target) => from_target,
             Err(error) => {
                 tracing::warn!(%error, "reading the source's register of producers again");

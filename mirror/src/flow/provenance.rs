@@ -41,7 +41,7 @@ impl Provenance {
     }
 
     /// Which of these producers write what came from the target.
-    pub(crate) async fn from_target(
+    pub(crate) async fn producers_from_target(
         &self,
         producers: &BTreeSet<ProducerId>,
     ) -> Result<BTreeSet<ProducerId>, FlowError> {

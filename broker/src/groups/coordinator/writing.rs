@@ -85,6 +85,7 @@ impl Coordinator {
         tokio::spawn(work).await.unwrap_or(Err(ErrorCode::UNKNOWN_SERVER_ERROR))
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the checked parts of one request, named at the only call")]
     async fn commit_now(
         &self,
         partition: &Partition,
