@@ -42,8 +42,7 @@ pub(crate) struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.shared.health.close();
-        self.shared.journal.wake_all();
+        self.shared.end();
     }
 }
 

@@ -105,6 +105,14 @@ pub enum ChangeError {
     /// A log can be given another first offset only while it has never held a batch.
     #[error("{0} has held batches already: its first offset cannot be set")]
     NotEmpty(PartitionId),
+    /// A log cannot begin like that.
+    #[error("{partition} cannot begin like that: {reason}")]
+    Beginning {
+        /// The partition.
+        partition: PartitionId,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// The partition was deleted.
     #[error("partition {0} is deleted")]
     Deleted(PartitionId),

@@ -36,8 +36,8 @@ pub use journal::{CommitFuture, Room, RoomFuture, Ticket};
 pub use listener::CommitListener;
 pub use options::{FlushMode, LogOptions, PartitionConfig};
 pub use partition::{
-    Appended, Committed, FileRange, HotPiece, HotRead, Isolation, OffsetAndTime, Origin, Partition,
-    PartitionId, ReadLimits, RetentionPass, SealedSegment,
+    Appended, Committed, FileRange, HotPiece, HotRead, Isolation, LogBeginning, OffsetAndTime, Origin,
+    Partition, PartitionId, ReadLimits, RetentionPass, SealedSegment,
 };
 pub use recover::{Recovering, RecoveryReport};
 pub use storage::CheckpointFigures;

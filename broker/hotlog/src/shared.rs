@@ -44,6 +44,15 @@ pub(crate) struct Queues {
     pub(crate) removed: Vec<PartitionId>,
     /// A checkpoint is wanted although the journal does not need one.
     pub(crate) checkpoint_now: bool,
+    /// The directory is gone: nobody looks at the lists any more.
+    ended: bool,
+}
+
+impl Queues {
+    /// Empties the lists for good. A partition in one of them holds, by way of what all share, the list itself.
+    fn end(&mut self) {
+        *self = Self { ended: true, ..Self::default() };
+    }
 }
 
 impl Shared {
@@ -52,11 +61,18 @@ impl Shared {
     }
 
     pub(crate) fn list_for_checkpoint(&self, partition: Arc<Partition>) {
-        lock(&self.queues).changed.push(partition);
+        let mut queues = lock(&self.queues);
+        if !queues.ended {
+            queues.changed.push(partition);
+        }
     }
 
     pub(crate) fn queue_write(&self, partition: Arc<Partition>) {
-        lock(&self.queues).to_write.push_back(partition);
+        let mut queues = lock(&self.queues);
+        if !queues.ended {
+            queues.to_write.push_back(partition);
+        }
+        drop(queues);
         self.journal.storage_bell.ring();
     }
 
@@ -73,6 +89,16 @@ impl Shared {
     /// How much disk space is to be held: all that the journal can take, and a checkpoint file replaced by a larger one.
     pub(crate) fn reserve_target(&self, checkpoint_bytes: u64) -> u64 {
         reserve_target(self.journal.capacity(), checkpoint_bytes)
+    }
+
+    /// The last handle of the directory is gone: nothing is placed or queued any more, and what was is let go of.
+    pub(crate) fn end(&self) {
+        self.health.close();
+        // Whoever was writing a commit is done now, and nobody begins another.
+        self.journal.chain_point();
+        self.journal.forget_gathered();
+        lock(&self.queues).end();
+        self.journal.wake_all();
     }
 
     /// A write or sync failed: the directory is out of service.

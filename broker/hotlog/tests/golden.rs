@@ -12,7 +12,8 @@ use std::sync::Arc;
 use hotlog::clock::Clock;
 use hotlog::worker::{Spawner, Worker};
 use hotlog::{
-    FlushMode, LogDirectory, LogOptions, Origin, Partition, PartitionConfig, PartitionId, TopicDirectory,
+    FlushMode, LogBeginning, LogDirectory, LogOptions, Origin, Partition, PartitionConfig, PartitionId,
+    TopicDirectory,
 };
 use support::{all_batches, batch, block_on, producer_batch, topic};
 use wire::ids::Offset;
@@ -63,6 +64,11 @@ fn append(directory: &LogDirectory, partition: &Arc<Partition>, bytes: &[u8]) {
     block_on(directory.commit(appended.ticket)).unwrap();
 }
 
+/// Offsets 20 to below 1000 lie in a store.
+fn beginning() -> LogBeginning {
+    LogBeginning { log_start: Offset(20), ..LogBeginning::at(Offset(1000)) }
+}
+
 /// Every kind of frame but "removed", and every kind of entry but "roll".
 fn write(folder: &Path) {
     let directory = open(folder);
@@ -78,7 +84,7 @@ fn write(folder: &Path) {
     let tickets = [
         first.move_log_start(room(), Offset(2)).unwrap(),
         second.truncate(room(), Offset(95)).unwrap(),
-        third.start_log_at(room(), Offset(1000)).unwrap(),
+        third.begin_log(room(), &beginning()).unwrap(),
     ];
     tickets.into_iter().for_each(|ticket| block_on(directory.commit(ticket)).unwrap());
     append(&directory, &second, &batch(9, 2));
@@ -94,7 +100,8 @@ fn check(folder: &Path) {
     assert_eq!(first.producers()[0].last_sequence, Some(6));
     assert_eq!((second.log_start(), second.high_watermark()), (Offset(0), Offset(92)));
     assert_eq!(all_batches(&second).len(), 4);
-    assert_eq!((third.log_start(), third.high_watermark()), (Offset(1000), Offset(1001)));
+    assert_eq!((third.log_start(), third.local_log_start()), (Offset(20), Offset(1000)));
+    assert_eq!(third.high_watermark(), Offset(1001));
     assert_eq!(all_batches(&third)[0][16..], batch(10, 1)[16..]);
     assert_eq!(directory.leader_epoch().0, 2);
 }

@@ -2,10 +2,16 @@
 
 mod support;
 
+use std::sync::Arc;
+
+use hotlog::epochs::EpochHistory;
+use hotlog::error::{ChangeError, ReadError};
 use hotlog::partition::{Isolation, ReadLimits};
-use hotlog::{Committed, FlushMode, Origin, PartitionConfig, PartitionId, RetentionPass};
+use hotlog::{
+    Committed, FlushMode, LogBeginning, Origin, Partition, PartitionConfig, PartitionId, RetentionPass,
+};
 use support::{Log, all_batches, batch, block_on, producer_batch, topic};
-use wire::ids::Offset;
+use wire::ids::{LeaderEpoch, Offset};
 
 const MODES: [FlushMode; 2] = [FlushMode::Ack, FlushMode::Os];
 
@@ -207,6 +213,76 @@ fn released_segments_are_not_local_and_stay_away() {
     assert_eq!(partition.sealed_segments(Offset(0)).unwrap().len(), sealed.len() - released);
 }
 
+/// A cut is planned with what the file held then. Whoever replays it counts on the last checkpoint only, so on less of the file.
+#[test]
+fn a_cut_of_bytes_that_no_checkpoint_counts_yet_is_replayed() {
+    for mode in MODES {
+        let mut log = Log::open(mode);
+        let partition = log.partition(topic(1), 0);
+        log.append(&partition, &batch(0, 10));
+        log.directory().checkpoint().unwrap();
+        for number in 1..40 {
+            log.append(&partition, &batch(number, 40));
+        }
+        let file = log.folder().join(format!("{}-0/{:020}.log", topic(1), 0));
+        let is_written = || std::fs::metadata(&file).is_ok_and(|file| file.len() >= 16 << 10);
+        while !is_written() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        // The writer notes what it did right after.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        log.truncate(&partition, Offset(10 + 38 * 40));
+        let before = all_batches(&partition);
+        assert_eq!(before.len(), 39);
+        drop(partition);
+        log.kill_and_reopen();
+        assert_eq!(all_batches(&log.partition(topic(1), 0)), before);
+        log.directory().checkpoint().unwrap();
+        log.kill_and_reopen();
+        assert_eq!(all_batches(&log.partition(topic(1), 0)), before);
+    }
+}
+
+/// The batch that a cut leaves lies below the log start: then nothing is left, also of what memory and files had of it.
+#[test]
+fn a_cut_below_a_log_start_inside_a_batch_leaves_an_empty_log() {
+    for (mode, checkpointed) in [(FlushMode::Ack, false), (FlushMode::Os, true)] {
+        let mut log = Log::open(mode);
+        let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
+        let partition = log.partition_with(topic(1), 0, config);
+        for number in 0..40 {
+            log.append(&partition, &batch(number, 10));
+        }
+        if checkpointed {
+            log.directory().checkpoint().unwrap();
+        }
+        log.move_log_start(&partition, Offset(395));
+        log.truncate(&partition, Offset(396));
+        let all = |partition: &Arc<Partition>| {
+            assert_eq!(partition.log_start(), Offset(395));
+            assert_eq!(partition.local_log_start(), Offset(395));
+            assert_eq!(partition.local_size_bytes().unwrap() == 0, partition.log_end() == Offset(395));
+            all_batches(partition).len()
+        };
+        assert_eq!(all(&partition), 0);
+        log.append(&partition, &batch(50, 1));
+        assert_eq!(all(&partition), 1);
+        log.directory().checkpoint().unwrap();
+        assert_eq!(all(&partition), 1);
+        drop(partition);
+        log.kill_and_reopen();
+        let partition = log.partition_with(topic(1), 0, config);
+        assert_eq!(all(&partition), 1);
+        log.directory().flush_remainders().unwrap();
+        let files = std::fs::read_dir(log.folder().join(format!("{}-0", topic(1)))).unwrap();
+        assert_eq!(files.count(), 1, "what is below went with a checkpoint");
+        log.truncate(&partition, Offset(395));
+        drop(partition);
+        log.kill_and_reopen();
+        assert_eq!(all(&log.partition_with(topic(1), 0, config)), 0);
+    }
+}
+
 #[test]
 fn a_deleted_topic_is_gone_also_after_a_kill_and_its_successor_starts_afresh() {
     for mode in MODES {
@@ -280,29 +356,124 @@ fn offsets_are_found_by_time_in_files_and_in_memory() {
     assert_eq!(partition.offset_of_max_timestamp().unwrap().unwrap().batch_base_offset, Offset(990));
 }
 
-#[test]
-fn a_log_can_start_at_an_offset_once() {
-    for mode in MODES {
-        let mut log = Log::open(mode);
-        let partition = log.partition(topic(1), 0);
-        let room = block_on(log.directory().reserve_room(0)).unwrap();
-        let ticket = partition.start_log_at(room, Offset(5_000_000_000)).unwrap();
-        block_on(log.directory().commit(ticket)).unwrap();
-        assert_eq!(
-            (partition.log_start(), partition.high_watermark()),
-            (Offset(5_000_000_000), Offset(5_000_000_000))
-        );
-        drop(partition);
-        log.kill_and_reopen();
-        let partition = log.partition(topic(1), 0);
-        assert_eq!(log.append(&partition, &batch(0, 1)).base_offset, Offset(5_000_000_000));
-        let room = block_on(log.directory().reserve_room(0)).unwrap();
-        assert!(partition.start_log_at(room, Offset(9)).is_err());
-        log.directory().checkpoint().unwrap();
-        drop(partition);
-        log.kill_and_reopen();
-        assert_eq!(all_batches(&log.partition(topic(1), 0)).len(), 1);
+/// A log whose older part, from offset 300 on, is in a store only.
+fn beginning() -> LogBeginning {
+    let mut epochs = EpochHistory::default();
+    for (epoch, start) in [(3, 100), (7, 450), (9, 800)] {
+        epochs.assign(LeaderEpoch(epoch), Offset(start));
     }
+    LogBeginning { log_start: Offset(300), local_start: Offset(5_000_000_000), epochs }
+}
+
+fn check_beginning(log: &Log, batches: i64) {
+    let partition = log.partition(topic(1), 0);
+    let begun = beginning();
+    assert_eq!((partition.log_start(), partition.local_log_start()), (begun.log_start, begun.local_start));
+    assert_eq!(partition.high_watermark(), Offset(begun.local_start.0 + batches));
+    assert_eq!(partition.log_end(), partition.high_watermark());
+    assert_eq!(all_batches(&partition).len(), batches as usize);
+    let below = partition.read(Offset(299), ONE_BATCH, Isolation::ReadUncommitted);
+    assert!(matches!(below, Err(ReadError::OutOfRange { .. })), "{below:?}");
+    for offset in [300, 800, begun.local_start.0 - 1] {
+        let elsewhere = partition.read(Offset(offset), ONE_BATCH, Isolation::ReadUncommitted);
+        assert!(matches!(elsewhere, Err(ReadError::NotLocal { .. })), "{elsewhere:?}");
+    }
+    let ends = |epoch| partition.offset_for_leader_epoch(LeaderEpoch(epoch)).map(|end| end.end_offset);
+    assert_eq!((ends(3), ends(7)), (Some(Offset(450)), Some(Offset(800))));
+    assert!(partition.leader_epoch() > LeaderEpoch(40));
+}
+
+#[test]
+fn a_log_can_begin_behind_offsets_that_lie_elsewhere() {
+    for mode in MODES {
+        let mut log = Log::open_above(mode, 40);
+        let partition = log.partition(topic(1), 0);
+        log.begin(&partition, &beginning());
+        check_beginning(&log, 0);
+        drop(partition);
+        // Empty: from the journal alone, then from a checkpoint, then from one that a stop wrote.
+        log.kill_and_reopen();
+        check_beginning(&log, 0);
+        log.directory().checkpoint().unwrap();
+        log.kill_and_reopen();
+        check_beginning(&log, 0);
+        log.close_and_reopen();
+        check_beginning(&log, 0);
+        for count in 1..4 {
+            let partition = log.partition(topic(1), 0);
+            log.append(&partition, &batch(0, 1));
+            check_beginning(&log, count);
+            drop(partition);
+            log.kill_and_reopen();
+            check_beginning(&log, count);
+            log.directory().checkpoint().unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_lies_elsewhere_is_neither_deleted_nor_cut() {
+    let mut log = Log::open_above(FlushMode::Ack, 40);
+    let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
+    let partition = log.partition_with(topic(1), 0, config);
+    let begun = beginning();
+    log.begin(&partition, &begun);
+    for number in 0..100 {
+        log.append(&partition, &batch(number, 10));
+    }
+    log.directory().checkpoint().unwrap();
+    let limits = hotlog::retention::Limits { age_ms: None, size_bytes: Some(1 << 40) };
+    let time = hotlog::retention::PassTime { now_ms: 0, since: None };
+    let pass = RetentionPass { policy: hotlog::retention::CleanupPolicy::Delete, limits, time };
+    let expired = partition.expired(&pass, hotlog::retention::LargePass::Stop).unwrap().unwrap();
+    assert_eq!(expired.below, None);
+    let sealed = partition.sealed_segments(Offset(0)).unwrap();
+    assert_eq!(sealed[0].base_offset, begun.local_start);
+    let sidecar = hotlog::sidecar::Sidecar::decode(&sealed[0].sidecar).unwrap();
+    assert_eq!(sidecar.epochs.entries().len(), 4, "the epochs below, cut at the log start, and our own");
+
+    let room = block_on(log.directory().reserve_room(partition.change_bytes())).unwrap();
+    assert!(matches!(partition.truncate(room, Offset(900)), Err(ChangeError::OutOfRange { .. })));
+    log.truncate(&partition, begun.local_start);
+    assert_eq!(partition.log_end(), begun.local_start, "offsets of the store are not given again");
+    drop(partition);
+    log.kill_and_reopen();
+    let partition = log.partition_with(topic(1), 0, config);
+    assert_eq!((partition.log_start(), partition.log_end()), (begun.log_start, begun.local_start));
+
+    log.append(&partition, &batch(1, 10));
+    log.move_log_start(&partition, Offset(700));
+    log.directory().checkpoint().unwrap();
+    log.directory().checkpoint().unwrap();
+    drop(partition);
+    log.kill_and_reopen();
+    let partition = log.partition_with(topic(1), 0, config);
+    assert_eq!((partition.log_start(), partition.local_log_start()), (Offset(700), begun.local_start));
+    assert_eq!(all_batches(&partition).len(), 1);
+    let inside = Offset(begun.local_start.0 + 4);
+    log.move_log_start(&partition, inside);
+    assert_eq!((partition.log_start(), partition.local_log_start()), (inside, inside));
+}
+
+#[test]
+fn a_log_begins_once_and_soundly() {
+    let log = Log::open_above(FlushMode::Os, 40);
+    let partition = log.partition(topic(1), 0);
+    let begin = |beginning: &LogBeginning| {
+        let room = block_on(log.directory().reserve_room(beginning.room_bytes())).unwrap();
+        partition.begin_log(room, beginning)
+    };
+    let refused = |beginning: &LogBeginning| begin(beginning).unwrap_err().to_string();
+    let above = LogBeginning { log_start: Offset(11), ..LogBeginning::at(Offset(10)) };
+    assert!(refused(&above).contains("above the local start"));
+    assert!(refused(&LogBeginning::at(Offset(-1))).contains("outside"));
+    let mut newer = beginning();
+    newer.epochs.assign(LeaderEpoch(41), Offset(900));
+    assert!(refused(&newer).contains("start_above"));
+    let low = LogBeginning { local_start: Offset(800), ..beginning() };
+    assert!(refused(&low).contains("at or above the local start"));
+    begin(&beginning()).unwrap();
+    assert!(refused(&LogBeginning::at(Offset(9))).contains("its first offset cannot be set"));
 }
 
 #[test]
@@ -343,4 +514,42 @@ fn a_missing_foreign_or_damaged_journal_is_refused_by_name_and_can_be_given_up()
     log.kill_and_reopen();
     assert_eq!(log.report.losses, Vec::<String>::new());
     assert_eq!(all_batches(&log.partition(topic(1), 0)).len(), 2);
+}
+
+#[derive(Debug)]
+struct CountedClock;
+
+impl hotlog::clock::Clock for CountedClock {
+    fn now_ms(&self) -> i64 {
+        0
+    }
+}
+
+/// Partitions hold what the directory's workers share, which lists partitions: with a handle's end the lists have to go.
+#[test]
+fn a_directory_that_is_dropped_at_work_leaves_nothing_in_memory() {
+    for mode in MODES {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(CountedClock);
+        let mut options = hotlog::LogOptions::new(folder.path().join("log"));
+        options.flush = mode;
+        options.clock = clock.clone();
+        let topics = hotlog::TopicDirectory { live: [topic(1)].into(), ..Default::default() };
+        let (directory, _) = hotlog::LogDirectory::open(options).unwrap().finish(&topics).unwrap();
+        let id = PartitionId { topic_id: topic(1), partition: 0 };
+        let partition = directory.create_partition(id, PartitionConfig::default()).unwrap();
+        let bytes = batch(1, 10);
+        let room = block_on(directory.reserve_room(bytes.len())).unwrap();
+        partition.append(room, &bytes, Origin::Client).unwrap();
+        drop(directory);
+        partition.expire_producers();
+        drop(partition);
+        // The workers notice when their wait is over.
+        let mut waits = 0;
+        while Arc::strong_count(&clock) > 1 {
+            assert!(waits < 2_000, "something still holds the clock");
+            waits += 1;
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
 }

@@ -169,8 +169,8 @@ pub(crate) enum EntryKind {
     },
     /// The log starts at `offset` now.
     LogStart,
-    /// The log, which has held nothing, goes on at `offset`.
-    FirstOffset,
+    /// The log, which has held nothing, goes on at `offset`; the payload is what lies below.
+    Beginning,
     /// The log ends at `offset` now; the payload is what else changed with that.
     Truncate,
     /// The active segment ends at `offset`.
@@ -195,7 +195,7 @@ impl EntryHeader {
         (bytes[0], bytes[1]) = match self.kind {
             EntryKind::Batch { rolls } => (1, u8::from(rolls)),
             EntryKind::LogStart => (2, 0),
-            EntryKind::FirstOffset => (3, 0),
+            EntryKind::Beginning => (3, 0),
             EntryKind::Truncate => (4, 0),
             EntryKind::Roll => (5, 0),
         };
@@ -213,7 +213,7 @@ impl EntryHeader {
         let kind = match (bytes[0], bytes[1]) {
             (1, rolls @ 0..=1) => EntryKind::Batch { rolls: rolls == 1 },
             (2, 0) => EntryKind::LogStart,
-            (3, 0) => EntryKind::FirstOffset,
+            (3, 0) => EntryKind::Beginning,
             (4, 0) => EntryKind::Truncate,
             (5, 0) => EntryKind::Roll,
             _ => return None,
@@ -289,7 +289,7 @@ mod tests {
             EntryKind::Batch { rolls: true },
             EntryKind::Batch { rolls: false },
             EntryKind::LogStart,
-            EntryKind::FirstOffset,
+            EntryKind::Beginning,
             EntryKind::Truncate,
             EntryKind::Roll,
         ] {

@@ -359,6 +359,12 @@ impl Journal {
         granted.into_iter().for_each(Waker::wake);
     }
 
+    /// Lets go of what no commit took, and of the partitions in it. The directory is closed, so nothing is placed after.
+    pub(crate) fn forget_gathered(&self) {
+        let forgotten = lock(&self.state).forget_gathered();
+        drop(forgotten);
+    }
+
     /// Wakes everybody who waits, because the directory is poisoned or closed.
     pub(crate) fn wake_all(&self) {
         let wakers = lock(&self.state).take_all_waiting();

@@ -225,6 +225,12 @@ impl RingState {
         Some(taken)
     }
 
+    /// What no commit will take any more, to be dropped without the ring's lock.
+    #[must_use]
+    pub(super) fn forget_gathered(&mut self) -> VecDeque<Gathered> {
+        std::mem::take(&mut self.gathered)
+    }
+
     pub(super) fn has_gathered(&self) -> bool {
         !self.gathered.is_empty()
     }

@@ -9,7 +9,7 @@ use wire::ids::{LeaderEpoch, Offset};
 
 use super::state::{PartitionState, PlacedBatch};
 use super::truncate::{self, Truncation};
-use super::{CommitEffect, Partition, marker};
+use super::{CommitEffect, LogBeginning, Partition, marker};
 use crate::error::ChangeError;
 use crate::health::lock;
 use crate::journal::scan::FoundEntry;
@@ -57,23 +57,26 @@ impl Partition {
         Ok(ticket)
     }
 
-    /// Starts a log that has never held a batch at another offset, so that no offset below is given again.
+    /// Lets a log that has never held a batch, nor been begun before, begin elsewhere than at offset 0: where a lost log's copies in a
+    /// store are to be gone on from, behind all offsets ever given out. Holds from its commit on, for all restarts. The log start moves
+    /// and retention works from there as in any log whose older segments were released. Ask for [`LogBeginning::room_bytes`] of room.
     ///
     /// # Errors
     /// [`ChangeError`].
-    pub fn start_log_at(self: &Arc<Self>, room: Room, offset: Offset) -> Result<Ticket, ChangeError> {
+    pub fn begin_log(self: &Arc<Self>, room: Room, beginning: &LogBeginning) -> Result<Ticket, ChangeError> {
+        if let Some(reason) = beginning.fault(self.shared.leader_epoch()) {
+            return Err(ChangeError::Beginning { partition: self.id, reason });
+        }
         let mut state = lock(&self.state);
         if !state.is_pristine() {
             return Err(ChangeError::NotEmpty(self.id));
         }
-        if offset.0 < 0 || offset.0 == i64::MAX {
-            let (start, end) = (Offset(0), Offset(i64::MAX - 1));
-            return Err(ChangeError::OutOfRange { partition: self.id, offset, start, end });
-        }
-        let effect = CommitEffect { end: offset, log_start: Some(offset), ..self.no_effect(&state) };
-        let change = Change { kind: EntryKind::FirstOffset, offset, effect, payload: &[] };
+        let (offset, log_start) = (beginning.local_start, Some(beginning.log_start));
+        let effect = CommitEffect { end: offset, log_start, ..self.no_effect(&state) };
+        let payload = beginning.encode();
+        let change = Change { kind: EntryKind::Beginning, offset, effect, payload: &payload };
         let ticket = self.place_change(&mut state, room, &change)?;
-        state.start_at(offset);
+        state.begin(beginning);
         Ok(ticket)
     }
 
@@ -105,14 +108,16 @@ impl Partition {
         Ok(Some(ticket))
     }
 
-    /// Forgets every batch that reaches `to` or beyond; the log then ends behind the last batch that is left. Blocks on the disk.
+    /// Forgets every batch that reaches `to`, which is not below the local log start, or beyond; the log then ends behind the last batch
+    /// that is left, or at the local log start. Blocks on the disk.
     ///
     /// # Errors
     /// [`ChangeError`].
     pub fn truncate(self: &Arc<Self>, room: Room, to: Offset) -> Result<Ticket, ChangeError> {
         let (pin, mut state) = self.lock_committed()?;
-        if to < state.log_start || to > state.log_end {
-            let (start, end) = (state.log_start, state.log_end);
+        // What is below the local log start is not this log's to cut: a store may hold it.
+        let (start, end) = (state.local_start(), state.log_end);
+        if to < start || to > end {
             return Err(ChangeError::OutOfRange { partition: self.id, offset: to, start, end });
         }
         if to == state.log_end {
@@ -199,7 +204,10 @@ impl Partition {
                 replay_batch(&mut state, entry, header, rolls)?;
             }
             EntryKind::LogStart => state.move_log_start(offset),
-            EntryKind::FirstOffset => state.start_at(offset),
+            EntryKind::Beginning => {
+                let beginning = LogBeginning::decode(offset, entry.payload);
+                state.begin(&beginning.map_err(|error| error.to_string())?);
+            }
             EntryKind::Roll => state.roll(),
             EntryKind::Truncate => {
                 let truncation = truncate::decode(entry.payload).map_err(|error| error.to_string())?;

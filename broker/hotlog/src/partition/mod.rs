@@ -4,6 +4,7 @@
 //! Does not own: the journal's ring (it asks for a place), when segments are written, topic configuration.
 
 mod append;
+mod beginning;
 mod change;
 mod marker;
 pub(crate) mod persist;
@@ -14,6 +15,7 @@ pub(crate) mod state;
 mod times;
 mod truncate;
 
+pub use beginning::LogBeginning;
 pub use retain::{Committed, RetentionPass};
 pub use times::OffsetAndTime;
 

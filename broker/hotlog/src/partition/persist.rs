@@ -42,6 +42,15 @@ pub(crate) struct WritePlan {
     truncations: u32,
 }
 
+/// Files of segments that do not count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Purge {
+    /// Those with a base offset above this.
+    pub(crate) above: Offset,
+    /// Those wholly below this.
+    pub(crate) below: Offset,
+}
+
 /// A partition's state for a checkpoint.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
@@ -100,7 +109,7 @@ impl Partition {
             if !is_whole && end.saturating_sub(segment.written) < limits::SEGMENT_WRITE_BYTES_MIN {
                 continue;
             }
-            let to = end.min(segment.written + most);
+            let to = end_of_write(segment.written, end, most);
             let seals = (is_whole && to == segment.size_bytes).then(|| Box::new(self.sidecar_of(segment)));
             let ahead = u64::from(segment.size_bytes).min(limits::SEGMENT_AHEAD_BYTES);
             let limit = u64::from(state.config.segment_bytes).max(segment.size_bytes.into());
@@ -179,9 +188,11 @@ impl Partition {
         lock(&self.state).listed = false;
     }
 
-    /// Files of segments above this offset were left by a log that was lost or truncated, and have to go before the next write.
-    pub(crate) fn purge_above(&self) -> Option<Offset> {
-        lock(&self.state).purge_above
+    /// Which files were left by a log that was lost, truncated or let go of, and have to go before the next write; `None` once they are
+    /// gone.
+    pub(crate) fn purge(&self) -> Option<Purge> {
+        let state = lock(&self.state);
+        state.purge_above.map(|above| Purge { above, below: state.purge_below })
     }
 
     /// They are gone.
@@ -309,6 +320,13 @@ impl Partition {
     }
 }
 
+/// Where a write from `written` ends that is to bring a file to `end`, of at most `most` bytes: what is left for later writes is
+/// nothing, or enough for a write of its own. A snapshot counts on all of it being in the file.
+fn end_of_write(written: u32, end: u32, most: u32) -> u32 {
+    let left_at_least = limits::SEGMENT_WRITE_BYTES_MIN.next_multiple_of(limits::BLOCK_BYTES_MAX);
+    if end - written <= most { end } else { written + most - left_at_least }
+}
+
 impl Snapshot {
     /// Ends the record with the remainder's bytes.
     pub(crate) fn finish(mut self, remainder: Bytes) -> (Vec<u8>, Checkpointed) {
@@ -374,4 +392,29 @@ pub(crate) fn length_of(pieces: &[Piece]) -> usize {
         Piece::Ring { length, .. } => *length,
     };
     pieces.iter().map(length).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_of_any_length_come_to_their_end() {
+        let most = limits::SEGMENT_BUFFER_BYTES as u32;
+        for length in (0..3 * most).step_by(limits::BLOCK_BYTES as usize) {
+            let mut written = 0;
+            // As the writer goes on: while enough is left.
+            while length - written >= limits::SEGMENT_WRITE_BYTES_MIN {
+                let to = end_of_write(written, length, most);
+                assert!(to > written && to - written <= most);
+                assert!(to == length || to.is_multiple_of(limits::BLOCK_BYTES_MAX));
+                written = to;
+            }
+            let left = length - written;
+            assert!(
+                left == 0 || length < limits::SEGMENT_WRITE_BYTES_MIN,
+                "{left} of {length} bytes are left"
+            );
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use wire::batch::BatchHeader;
 use wire::ids::{LeaderEpoch, Offset};
 
+use super::LogBeginning;
 use super::marker::TransactionMarkerBatch;
 use crate::aborted::AbortedTransaction;
 use crate::checkpoint::record::PartitionRecord;
@@ -85,6 +86,8 @@ pub(crate) struct PartitionState {
     pub(crate) garbage: Vec<Offset>,
     /// Files of segments above this offset were left by a log that was lost or truncated.
     pub(crate) purge_above: Option<Offset>,
+    /// Files of segments wholly below this offset were let go of before this start, and perhaps not removed.
+    pub(crate) purge_below: Offset,
 }
 
 impl PartitionState {
@@ -114,6 +117,7 @@ impl PartitionState {
             },
             garbage: Vec::new(),
             purge_above: Some(zero),
+            purge_below: zero,
         }
     }
 
@@ -144,6 +148,7 @@ impl PartitionState {
         state.sealed.recovered_base = head.base_offset;
         state.sealed.checkpointed_base = head.base_offset;
         state.purge_above = Some(head.base_offset);
+        state.purge_below = head.local_log_start;
         state
     }
 
@@ -222,15 +227,36 @@ impl PartitionState {
         self.log_end = Offset(last_offset.0 + 1);
     }
 
-    /// The log, which has never held a batch, goes on at `offset`.
-    pub(crate) fn start_at(&mut self, offset: Offset) {
-        self.log_start = offset;
+    /// The log, which has never held a batch, begins like that.
+    pub(crate) fn begin(&mut self, beginning: &LogBeginning) {
+        let offset = beginning.local_start;
+        self.log_start = beginning.log_start;
         self.local_log_start = offset;
         self.log_end = offset;
+        self.epochs = beginning.epochs.clone();
+        self.epochs.truncate_from_start(beginning.log_start);
         self.open = VecDeque::from([OpenSegment::new(offset)]);
         self.sealed.recovered_base = offset;
         self.sealed.checkpointed_base = offset;
         self.purge_above = Some(offset);
+    }
+
+    /// Lets go of everything below `offset`, which no local batch of the log reaches: what is there lies below the log start.
+    pub(crate) fn forget_below(&mut self, offset: Offset) {
+        let sealed =
+            self.sealed.listed.iter().flatten().chain(&self.sealed.fresh).map(|meta| meta.base_offset);
+        let open = self.open.iter().map(|segment| segment.base_offset);
+        self.garbage.extend(sealed.chain(open).filter(|base| *base < offset));
+        self.sealed.listed.iter_mut().for_each(VecDeque::clear);
+        self.sealed.fresh.clear();
+        self.open.clear();
+        self.ring.clear();
+        self.local_log_start = offset;
+    }
+
+    /// The first offset whose batch is held locally, or would be.
+    pub(crate) fn local_start(&self) -> Offset {
+        self.local_log_start.max(self.log_start)
     }
 
     /// The log starts at `offset` now, if that is higher.
@@ -241,9 +267,9 @@ impl PartitionState {
         }
     }
 
-    /// Whether no batch was ever appended.
+    /// Whether no batch was ever appended, and the log begins at offset 0.
     pub(crate) fn is_pristine(&self) -> bool {
-        self.log_end == self.log_start && self.epochs.latest().is_none() && self.active().size_bytes == 0
+        self.log_end == Offset(0) && self.epochs.latest().is_none() && self.active().size_bytes == 0
     }
 
     /// The most bytes of one open segment that its file does not hold.

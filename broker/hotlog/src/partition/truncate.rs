@@ -177,7 +177,7 @@ impl Partition {
             }
             keep
         })?;
-        if log_end < state.log_start {
+        if log_end < state.local_start() {
             return Ok(Truncation::to_nothing(state));
         }
         // From what the file surely holds: bytes behind that may be nowhere but in memory.
@@ -264,6 +264,11 @@ impl Partition {
         let mut index = segment.index.clone();
         let from = index.truncate(log_end);
         let bytes = SegmentBytes { partition: self, state, segment, pin, given: Some(remainder) };
+        // The cut was planned with what the file held then; the one that replays it may count on less of the file, and has the bytes
+        // between in an earlier remainder or in the ring.
+        let remainder_at = remainder.position.min(segment.written);
+        let mut kept = vec![0; (remainder.end() - remainder_at) as usize];
+        bytes.read(remainder_at, &mut kept)?;
         bytes.batches(from, |header, _| {
             index.append(&IndexedBatch {
                 base_offset: header.base_offset,
@@ -275,9 +280,10 @@ impl Partition {
         segment.known_entries = segment.known_entries.min(index.entry_count());
         segment.index = index;
         segment.size_bytes = remainder.end();
-        segment.written = segment.written.min(remainder.position);
+        segment.written = remainder_at;
         segment.aborted.truncate(log_end);
-        segment.remainder = (!remainder.bytes.is_empty()).then(|| remainder.clone());
+        segment.remainder =
+            (!kept.is_empty()).then(|| Remainder { position: remainder_at, bytes: kept.into() });
         segment.closed = None;
         Ok(())
     }
@@ -285,6 +291,9 @@ impl Partition {
     /// Carries a cut out in memory.
     pub(super) fn apply_truncation(&self, state: &mut PartitionState, truncation: Truncation) {
         let Truncation { log_end, base_offset, producers, segment, .. } = truncation;
+        if log_end == base_offset && log_end <= state.local_start() {
+            state.forget_below(log_end);
+        }
         let kept = state.open.iter().take_while(|open| open.base_offset < base_offset).count();
         for dropped in state.open.drain(kept..) {
             self.shared.cache.forget((self.id, dropped.base_offset));
@@ -314,11 +323,12 @@ impl Partition {
 }
 
 impl Truncation {
-    /// A cut that leaves no batch.
+    /// A cut that leaves no batch here. Offsets that were released stay given out: a store has them.
     fn to_nothing(state: &PartitionState) -> Self {
+        let log_end = state.local_start();
         Self {
-            log_end: state.log_start,
-            base_offset: state.log_start,
+            log_end,
+            base_offset: log_end,
             size_bytes: 0,
             remainder: Bytes::new(),
             producers: ProducerStates::default(),

@@ -5,15 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wire::ids::Offset;
 
 use super::cache::Recent;
-use crate::disk::{AlignedBuffer, Disk, DiskFile, Durability, OpenHow};
+use crate::disk::{AlignedBuffer, DirectoryEntry, Disk, DiskFile, Durability, OpenHow};
 use crate::limits;
-use crate::partition::persist::{WritePlan, copy_pieces};
+use crate::partition::persist::{Purge, WritePlan, copy_pieces};
 use crate::partition::{Partition, PartitionId};
 use crate::shared::Shared;
 use crate::sidecar::Sidecar;
@@ -116,19 +117,17 @@ impl SegmentWriter {
         Ok(file)
     }
 
-    /// Makes the folder, and once per start and truncation takes away what a lost or truncated log left above the active segment.
+    /// Makes the folder, and once per start and truncation takes away what a log left there that was lost, truncated or let go of.
     fn prepare_folder(&mut self, partition: &Arc<Partition>) -> Result<(), Failed> {
-        let Some(above) = partition.purge_above() else { return Ok(()) };
+        let Some(purge) = partition.purge() else { return Ok(()) };
         let folder = super::folder(&self.shared.directory, partition.id());
         let disk = Arc::clone(&self.shared.disk);
         let mut prepare = || {
             disk.create_dir(&folder)?;
-            for entry in disk.list(&folder)? {
-                if let Some(base) = super::base_offset_of(&entry.name).filter(|base| *base > above) {
-                    disk.remove_file(&folder.join(&entry.name))?;
-                    self.files.remove(&(partition.id(), base));
-                    self.shared.cache.forget((partition.id(), base));
-                }
+            for (name, base) in purged(&disk.list(&folder)?, purge) {
+                disk.remove_file(&folder.join(name))?;
+                self.files.remove(&(partition.id(), base));
+                self.shared.cache.forget((partition.id(), base));
             }
             Ok(())
         };
@@ -228,6 +227,18 @@ impl SegmentWriter {
     }
 }
 
+/// The files of a partition's folder that a purge takes away, with the base offsets in their names. A segment ends where the next begins.
+fn purged(entries: &[DirectoryEntry], purge: Purge) -> Vec<(&str, Offset)> {
+    let based =
+        || entries.iter().filter_map(|entry| Some((&*entry.name, super::base_offset_of(&entry.name)?)));
+    let bases: BTreeSet<Offset> = based().map(|(_, base)| base).collect();
+    let goes = |base: Offset| {
+        let next = bases.range((Bound::Excluded(base), Bound::Unbounded)).next();
+        base > purge.above || next.is_some_and(|next| *next <= purge.below)
+    };
+    based().filter(|(_, base)| goes(*base)).collect()
+}
+
 /// Writes a sidecar beside its segment: whole under another name first. The folder is synced by the caller.
 pub(crate) fn write_sidecar(disk: &dyn Disk, folder: &Path, sidecar: &Sidecar) -> Result<(), Failed> {
     let path = folder.join(super::sidecar_name(sidecar.base_offset()));
@@ -259,5 +270,27 @@ fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), Failed> {
     match disk.remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => during(result, || format!("removing {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_purge_takes_what_lies_wholly_outside() {
+        let names = [(0, "log"), (0, "sidecar"), (10, "log"), (20, "log"), (20, "sidecar.new"), (30, "log")];
+        let name = |(base, kind)| DirectoryEntry { name: format!("{base:020}.{kind}"), is_dir: false };
+        let entries: Vec<_> = names.into_iter().map(name).collect();
+        let left = |above, below| -> Vec<i64> {
+            let gone = purged(&entries, Purge { above: Offset(above), below: Offset(below) });
+            let bases = entries.iter().filter(|entry| !gone.iter().any(|(name, _)| *name == entry.name));
+            bases.map(|entry| super::super::base_offset_of(&entry.name).expect("a segment's").0).collect()
+        };
+        assert_eq!(left(30, 0), [0, 0, 10, 20, 20, 30]);
+        assert_eq!(left(19, 0), [0, 0, 10]);
+        assert_eq!(left(30, 15), [10, 20, 20, 30], "a segment that reaches above the limit stays");
+        assert_eq!(left(30, 20), [20, 20, 30]);
+        assert_eq!(left(30, 99), [30], "the last one's end is not in its name");
     }
 }

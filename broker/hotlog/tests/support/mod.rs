@@ -11,8 +11,8 @@ use std::thread::Thread;
 
 use hotlog::partition::{Isolation, ReadLimits};
 use hotlog::{
-    Appended, FlushMode, LogDirectory, LogOptions, Origin, Partition, PartitionConfig, PartitionId,
-    RecoveryReport, TopicDirectory,
+    Appended, FlushMode, LogBeginning, LogDirectory, LogOptions, Origin, Partition, PartitionConfig,
+    PartitionId, RecoveryReport, TopicDirectory,
 };
 use wire::batch::{BatchBuilder, BatchOptions, Batches, NewRecord, ProducerFields};
 use wire::ids::{Offset, ProducerEpoch, ProducerId, TopicId};
@@ -65,10 +65,10 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Every batch from the log start to the high watermark, each read once.
+/// Every batch held here, from the local log start to the high watermark, each read once.
 pub(crate) fn all_batches(partition: &Partition) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
-    let mut from = partition.log_start();
+    let mut from = partition.local_log_start();
     let limits = ReadLimits { max_bytes: 50_000, at_least_one_batch: true };
     while from < partition.high_watermark() {
         let read = partition.read(from, limits, Isolation::ReadUncommitted).unwrap();
@@ -92,10 +92,16 @@ pub(crate) struct Log {
     pub(crate) topics: TopicDirectory,
     pub(crate) report: RecoveryReport,
     pub(crate) accept_loss: bool,
+    pub(crate) start_above: u32,
 }
 
 impl Log {
     pub(crate) fn open(mode: FlushMode) -> Self {
+        Self::open_above(mode, 0)
+    }
+
+    /// One that takes the place of a lost one, whose newest epoch is given.
+    pub(crate) fn open_above(mode: FlushMode, start_above: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let topics = TopicDirectory { live: (0..20).map(topic).collect(), ..TopicDirectory::default() };
         let mut log = Self {
@@ -105,6 +111,7 @@ impl Log {
             topics,
             report: RecoveryReport::default(),
             accept_loss: false,
+            start_above,
         };
         log.reopen();
         log
@@ -115,6 +122,7 @@ impl Log {
         options.flush = self.mode;
         options.journal_bytes = JOURNAL_BYTES;
         options.accept_loss = self.accept_loss;
+        options.start_above = self.start_above;
         options
     }
 
@@ -190,6 +198,12 @@ impl Log {
     pub(crate) fn move_log_start(&mut self, partition: &Arc<Partition>, to: Offset) {
         let room = block_on(self.directory().reserve_room(partition.change_bytes())).unwrap();
         let ticket = partition.move_log_start(room, to).unwrap();
+        block_on(self.directory().commit(ticket)).unwrap();
+    }
+
+    pub(crate) fn begin(&mut self, partition: &Arc<Partition>, beginning: &LogBeginning) {
+        let room = block_on(self.directory().reserve_room(beginning.room_bytes())).unwrap();
+        let ticket = partition.begin_log(room, beginning).unwrap();
         block_on(self.directory().commit(ticket)).unwrap();
     }
 
