@@ -7,14 +7,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use wire::ids::{LeaderEpoch, TopicId};
+use wire::ids::{LeaderEpoch, Offset, TopicId};
 
 use crate::disk::DiskLock;
-use crate::error::{CommitError, OpenError};
+use crate::error::{ChangeError, CommitError, OpenError};
 use crate::health::lock;
-use crate::journal::{CommitFuture, Journal, RoomFuture, Ticket};
+use crate::journal::{CommitFuture, Journal, Room, RoomFuture, Ticket};
 use crate::limits;
 use crate::options::{FlushMode, LogOptions, PartitionConfig};
+use crate::partition::change::Cutting;
 use crate::partition::state::PartitionState;
 use crate::partition::{Partition, PartitionId};
 use crate::recover::Recovering;
@@ -131,6 +132,26 @@ impl LogDirectory {
         if let Some(partition) = removed {
             partition.state().deleted = true;
             self.inner.shared.queue_removal(id);
+        }
+    }
+
+    /// Forgets every batch of the partition that reaches `to`, which is not below the local log start, or beyond; the log then ends behind
+    /// the last batch that is left, or at the local log start. Ask for [`Partition::change_bytes`] of room. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn truncate(
+        &self,
+        partition: &Arc<Partition>,
+        mut room: Room,
+        to: Offset,
+    ) -> Result<Ticket, ChangeError> {
+        loop {
+            match partition.truncate(room, to)? {
+                Cutting::Done(ticket) => return Ok(ticket),
+                Cutting::CheckpointFirst(back) => room = back,
+            }
+            self.checkpoint()?;
         }
     }
 

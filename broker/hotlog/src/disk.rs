@@ -103,6 +103,19 @@ pub struct DirectoryEntry {
     pub is_dir: bool,
 }
 
+/// One run of the machine, from its start to its stop: what a process wrote to the cache is there until the run ends. All zero where
+/// that cannot be told, which is equal to no other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BootId(pub [u8; 16]);
+
+impl BootId {
+    /// Whether both are surely the same run.
+    #[must_use]
+    pub fn is_same_run(self, other: Self) -> bool {
+        self == other && self != Self::default()
+    }
+}
+
 /// Held while a folder is in use; dropping it, or the process's death, frees the folder.
 pub trait DiskLock: fmt::Debug + Send + Sync {}
 
@@ -132,6 +145,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     }
     /// Bytes that an unprivileged writer can still take.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+    /// The present run of the machine.
+    fn boot_id(&self) -> BootId;
     /// Takes a lock file (made where missing) for this process; [`io::ErrorKind::WouldBlock`] when another holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
 }
@@ -272,6 +287,12 @@ impl Disk for RealDisk {
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(dir)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn boot_id(&self) -> BootId {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits = text.trim().replace('-', "");
+        u128::from_str_radix(&digits, 16).map_or_else(|_| BootId::default(), |id| BootId(id.to_be_bytes()))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {

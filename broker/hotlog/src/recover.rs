@@ -17,7 +17,7 @@ use wire::batch::BatchHeader;
 
 use crate::checkpoint::{self, CheckpointFile, Cut, Loaded, Start};
 use crate::directory::{Inner, LogDirectory, TopicDirectory};
-use crate::disk::DiskLock;
+use crate::disk::{BootId, DiskLock};
 use crate::error::OpenError;
 use crate::health::Health;
 use crate::journal::file::{self as ring_file, ReadRing};
@@ -42,7 +42,7 @@ pub struct RecoveryReport {
     pub commits: u64,
     /// Batches in them that went into a partition.
     pub batches: u64,
-    /// What was lost, one sentence each; empty after a clean stop, a kill, or a power loss in flush mode `ack`.
+    /// What was lost, or may have been, one sentence each; empty after a clean stop, a kill, or a power loss in flush mode `ack`.
     pub losses: Vec<String>,
 }
 
@@ -57,6 +57,9 @@ pub struct Recovering {
     shared: Arc<Shared>,
     commits: Vec<FoundCommit>,
     chain: ChainPoint,
+    /// Whether the ring does not have the last commit before `chain`.
+    lacks_last: bool,
+    boot: BootId,
     metadata: Arc<Partition>,
     report: RecoveryReport,
 }
@@ -78,7 +81,12 @@ impl Recovering {
         let bytes = RingBytes { geometry: ring.geometry, data: &ring.data };
         let commits: Vec<FoundCommit> = bytes.chain(loaded.cut.point).collect();
         let chain = commits.last().map_or(loaded.cut.point, FoundCommit::after);
+        let boot = options.disk.boot_id();
         report.losses.extend(judge_chain(&options, &loaded, &bytes, &commits)?);
+        if report.losses.is_empty() {
+            report.losses.extend(unsynced_at_power_loss(&loaded, chain.sequence, boot));
+        }
+        let lacks_last = lacks_last(&bytes, &commits, &chain);
         report.commits = commits.len() as u64;
         let before = loaded.start.map_or(0, |start| start.number);
         report.start_number = before
@@ -94,8 +102,19 @@ impl Recovering {
         let shared =
             share(&options, &loaded, ring, chain, Resume { start_number: report.start_number, oldest_ms })?;
         let metadata = partition_of(&shared, &loaded, PartitionId::METADATA);
-        let recovering =
-            Self { options, lock, loaded, makes_checkpoint, shared, commits, chain, metadata, report };
+        let recovering = Self {
+            options,
+            lock,
+            loaded,
+            makes_checkpoint,
+            shared,
+            commits,
+            chain,
+            lacks_last,
+            boot,
+            metadata,
+            report,
+        };
         recovering.replay_metadata()?;
         Ok(recovering)
     }
@@ -164,7 +183,13 @@ impl Recovering {
     }
 
     fn start(&self) -> Start {
-        Start { number: self.report.start_number, mode: self.options.flush, point: self.chain }
+        Start {
+            number: self.report.start_number,
+            mode: self.options.flush,
+            point: self.chain,
+            lacks_last: self.lacks_last,
+            boot: self.boot,
+        }
     }
 
     fn open_checkpoint(&self) -> io::Result<CheckpointFile> {
@@ -370,13 +395,12 @@ fn judge_chain(
         let needed = start.point.sequence;
         return accepted(OpenError::JournalOlder { path, found: end.sequence, needed });
     }
-    // Nothing follows the cut: then the commit before it is still there, unless it never reached the disk.
-    if commits.is_empty() && end.sequence > 0 && !ring.holds_last_of(&end) {
+    // The commit before the cut is still there, unless it never reached the disk; the last start may have found that already.
+    let is_known = start.lacks_last && end.sequence == start.point.sequence;
+    if lacks_last(ring, commits, &end) && !is_known {
         let refusal =
             OpenError::JournalOlder { path, found: end.sequence.saturating_sub(1), needed: end.sequence };
         return match start.mode {
-            // The start that made its number durable here has found and said it already.
-            FlushMode::Os if end.sequence == start.point.sequence => Ok(None),
             FlushMode::Os => {
                 Ok(Some("commits of flush mode os may have been lost with the power".to_owned()))
             }
@@ -384,6 +408,21 @@ fn judge_chain(
         };
     }
     Ok(None)
+}
+
+/// Whether nothing follows the cut, and the commit before it is not in the ring.
+fn lacks_last(ring: &RingBytes<'_>, commits: &[FoundCommit], end: &ChainPoint) -> bool {
+    commits.is_empty() && end.sequence > 0 && !ring.holds_last_of(end)
+}
+
+/// What a power loss may have taken without a trace: the newest commits of flush mode `os`, which no later one follows. That the machine
+/// was started again since, and that no stop came before, is all that can be seen of it.
+fn unsynced_at_power_loss(loaded: &Loaded, end: u64, boot: BootId) -> Option<String> {
+    let start = loaded.start.filter(|start| start.mode == FlushMode::Os)?;
+    let was_safe = loaded.is_stopped || boot.is_same_run(start.boot);
+    (!was_safe).then(|| {
+        format!("the machine stopped while flush mode os was at work: commits after {end}, if there were any, are lost")
+    })
 }
 
 /// What the new start goes on with.
@@ -405,7 +444,7 @@ fn share(
     let file = file.map_err(io_error(|| format!("opening {}", path.display())))?;
     let health = Arc::new(Health::default());
     let geometry = ring.geometry;
-    let Cut { number: checkpoint_number, point } = loaded.cut;
+    let Cut { number: checkpoint_number, point, .. } = loaded.cut;
     let journal = Arc::new(Journal::new(JournalStart {
         path,
         file,

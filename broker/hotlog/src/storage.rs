@@ -7,6 +7,7 @@
 //! the cut to the checkpoint file and sync it. Only then is the ring below the cut free, and only then are files removed
 //! that the notes no longer count on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -129,7 +130,9 @@ impl Storage {
 
     fn checkpoint_steps(&mut self, all: &[Arc<Partition>]) -> Result<CheckpointFigures, Stopped> {
         self.shared.journal.commit_all()?;
-        let cut = Cut { number: self.cut.number + 1, point: self.shared.journal.chain_point() };
+        let point = self.shared.journal.chain_point();
+        // Once closed nothing is placed any more, so that nothing follows this cut.
+        let cut = Cut { number: self.cut.number + 1, point, is_stop: self.shared.health.is_closed() };
         self.shared.journal.restart_age(cut.point.position, self.shared.clock.now_ms());
         let changed = {
             let mut queues = lock(&self.shared.queues);
@@ -144,7 +147,10 @@ impl Storage {
             replacement = Some(during(self.checkpoint.start_replacement(), || operation.clone())?);
         }
         let (purpose, partitions) = if replaces {
-            (RecordFor::Replacing, all.to_vec())
+            // Also those that were made since `all` was looked up.
+            let everybody: BTreeMap<PartitionId, &Arc<Partition>> =
+                all.iter().chain(&changed).map(|partition| (partition.id(), partition)).collect();
+            (RecordFor::Replacing, everybody.into_values().cloned().collect())
         } else {
             (RecordFor::Appending, changed.clone())
         };

@@ -83,7 +83,7 @@ fn write(folder: &Path) {
     let room = || block_on(directory.reserve_room(20_000)).unwrap();
     let tickets = [
         first.move_log_start(room(), Offset(2)).unwrap(),
-        second.truncate(room(), Offset(95)).unwrap(),
+        directory.truncate(&second, room(), Offset(95)).unwrap(),
         third.begin_log(room(), &beginning()).unwrap(),
     ];
     tickets.into_iter().for_each(|ticket| block_on(directory.commit(ticket)).unwrap());

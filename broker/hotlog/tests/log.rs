@@ -243,6 +243,33 @@ fn a_cut_of_bytes_that_no_checkpoint_counts_yet_is_replayed() {
     }
 }
 
+/// A second cut lets the file be rewritten where the replay of the first would read.
+#[test]
+fn two_cuts_behind_each_other_are_replayed_over_a_rewritten_file() {
+    for mode in MODES {
+        let mut log = Log::open(mode);
+        let partition = log.partition(topic(1), 0);
+        for number in 0..30 {
+            log.append(&partition, &batch(number, 40));
+        }
+        log.directory().checkpoint().unwrap();
+        for to in [1_000, 960, 640] {
+            log.truncate(&partition, Offset(to));
+        }
+        for number in 100..140 {
+            log.append(&partition, &batch(number, 37));
+        }
+        let before = all_batches(&partition);
+        // The writer has enough for a write of its own.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(partition);
+        for _ in 0..2 {
+            log.kill_and_reopen();
+            assert_eq!(all_batches(&log.partition(topic(1), 0)), before);
+        }
+    }
+}
+
 /// The batch that a cut leaves lies below the log start: then nothing is left, also of what memory and files had of it.
 #[test]
 fn a_cut_below_a_log_start_inside_a_batch_leaves_an_empty_log() {
@@ -433,7 +460,10 @@ fn what_lies_elsewhere_is_neither_deleted_nor_cut() {
     assert_eq!(sidecar.epochs.entries().len(), 4, "the epochs below, cut at the log start, and our own");
 
     let room = block_on(log.directory().reserve_room(partition.change_bytes())).unwrap();
-    assert!(matches!(partition.truncate(room, Offset(900)), Err(ChangeError::OutOfRange { .. })));
+    assert!(matches!(
+        log.directory().truncate(&partition, room, Offset(900)),
+        Err(ChangeError::OutOfRange { .. })
+    ));
     log.truncate(&partition, begun.local_start);
     assert_eq!(partition.log_end(), begun.local_start, "offsets of the store are not given again");
     drop(partition);

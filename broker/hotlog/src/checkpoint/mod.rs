@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use wire::ids::TopicId;
 
-use crate::disk::{Create, Disk, DiskFile, Durability, OpenHow};
+use crate::disk::{BootId, Create, Disk, DiskFile, Durability, OpenHow};
 use crate::encoding::{DecodeError, Decoder};
 use crate::journal::{ChainPoint, Geometry, RingId};
 use crate::limits;
@@ -43,6 +43,8 @@ pub(crate) struct Cut {
     /// Checkpoints of this directory so far.
     pub(crate) number: u64,
     pub(crate) point: ChainPoint,
+    /// Whether the directory was closed with this cut: nothing follows it.
+    pub(crate) is_stop: bool,
 }
 
 /// A start of the directory: from this point of the chain on, commits carry its number.
@@ -51,6 +53,10 @@ pub(crate) struct Start {
     pub(crate) number: u32,
     pub(crate) mode: FlushMode,
     pub(crate) point: ChainPoint,
+    /// Whether the ring does not have the last commit before `point`, which the checkpoint covers: a power loss took it.
+    pub(crate) lacks_last: bool,
+    /// In which run of the machine.
+    pub(crate) boot: BootId,
 }
 
 /// What the file says.
@@ -60,6 +66,8 @@ pub(crate) struct Loaded {
     pub(crate) partitions: BTreeMap<PartitionId, PartitionRecord>,
     pub(crate) cut: Cut,
     pub(crate) start: Option<Start>,
+    /// Whether the last start was ended by a close.
+    pub(crate) is_stopped: bool,
     /// Where the next frame goes, behind the last one that counts.
     end: u64,
     last_crc: u32,
@@ -153,16 +161,33 @@ fn put_identity(target: &mut Vec<u8>, geometry: &Geometry) {
 fn put_cut(target: &mut Vec<u8>, cut: &Cut) {
     target.extend_from_slice(&cut.number.to_be_bytes());
     put_point(target, &cut.point);
+    target.extend_from_slice(&[u8::from(cut.is_stop), 0, 0, 0]);
+}
+
+fn read_cut(decoder: &mut Decoder<'_>) -> Result<Cut, DecodeError> {
+    let number = decoder.u64("checkpoint number")?;
+    let point = read_point(decoder)?;
+    let [is_stop, ..] = decoder.array::<4>("stop mark")?;
+    Ok(Cut { number, point, is_stop: flag(is_stop, "stop mark")? })
+}
+
+fn flag(byte: u8, field: &'static str) -> Result<bool, DecodeError> {
+    match byte {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(DecodeError::Value { field, value: other.into(), rule: "this version" }),
+    }
 }
 
 fn put_start(target: &mut Vec<u8>, start: &Start) {
     target.extend_from_slice(&start.number.to_be_bytes());
-    let mode: u32 = match start.mode {
+    let mode = match start.mode {
         FlushMode::Ack => 0,
         FlushMode::Os => 1,
     };
-    target.extend_from_slice(&mode.to_be_bytes());
+    target.extend_from_slice(&[mode, u8::from(start.lacks_last), 0, 0]);
     put_point(target, &start.point);
+    target.extend_from_slice(&start.boot.0);
 }
 
 /// Reads the file; `None` where there is none.
@@ -202,6 +227,7 @@ fn parse(bytes: &[u8]) -> Result<Loaded, LoadError> {
         partitions: BTreeMap::new(),
         cut: Cut::default(),
         start: None,
+        is_stopped: false,
         end: length as u64,
         last_crc: crc,
     };
@@ -221,13 +247,14 @@ fn parse(bytes: &[u8]) -> Result<Loaded, LoadError> {
                 pending.insert(partition_of(&mut decoder).map_err(fail)?, None);
             }
             kind if kind == FrameKind::Cut as u8 => {
-                let number = decoder.u64("checkpoint number").map_err(fail)?;
-                loaded.cut = Cut { number, point: read_point(&mut decoder).map_err(fail)? };
+                loaded.cut = read_cut(&mut decoder).map_err(fail)?;
+                loaded.is_stopped = loaded.cut.is_stop;
                 loaded.apply(std::mem::take(&mut pending))?;
                 (loaded.end, loaded.last_crc) = (at as u64, crc);
             }
             kind if kind == FrameKind::Start as u8 => {
                 loaded.start = Some(read_start(&mut decoder).map_err(fail)?);
+                loaded.is_stopped = false;
                 (loaded.end, loaded.last_crc) = (at as u64, crc);
             }
             other => {
@@ -247,18 +274,11 @@ fn partition_of(decoder: &mut Decoder<'_>) -> Result<PartitionId, DecodeError> {
 
 fn read_start(decoder: &mut Decoder<'_>) -> Result<Start, DecodeError> {
     let number = decoder.u32("start number")?;
-    let mode = match decoder.u32("flush mode")? {
-        0 => FlushMode::Ack,
-        1 => FlushMode::Os,
-        other => {
-            return Err(DecodeError::Value {
-                field: "flush mode",
-                value: other.into(),
-                rule: "this version",
-            });
-        }
-    };
-    Ok(Start { number, mode, point: read_point(decoder)? })
+    let [mode, lacks_last, ..] = decoder.array::<4>("flush mode")?;
+    let mode = if flag(mode, "flush mode")? { FlushMode::Os } else { FlushMode::Ack };
+    let lacks_last = flag(lacks_last, "mark of a lost commit")?;
+    let point = read_point(decoder)?;
+    Ok(Start { number, mode, point, lacks_last, boot: BootId(decoder.array("boot id")?) })
 }
 
 fn read_identity(payload: &[u8]) -> Result<Geometry, LoadError> {
@@ -283,7 +303,15 @@ fn read_identity(payload: &[u8]) -> Result<Geometry, LoadError> {
 impl Loaded {
     /// What the file of a new directory would say.
     pub(crate) fn new(geometry: Geometry) -> Self {
-        Self { geometry, partitions: BTreeMap::new(), cut: Cut::default(), start: None, end: 0, last_crc: 0 }
+        Self {
+            geometry,
+            partitions: BTreeMap::new(),
+            cut: Cut::default(),
+            start: None,
+            is_stopped: false,
+            end: 0,
+            last_crc: 0,
+        }
     }
 
     /// Goes over to another, empty ring.
@@ -343,10 +371,10 @@ impl CheckpointFile {
             record::put_remainder(&mut bytes, &record.remainder);
             file.put_partition(&bytes)?;
         }
-        file.put(FrameKind::Cut, |target| put_cut(target, &loaded.cut))?;
         if let Some(start) = &loaded.start {
             file.put(FrameKind::Start, |target| put_start(target, start))?;
         }
+        file.put(FrameKind::Cut, |target| put_cut(target, &loaded.cut))?;
         file.take_name()?;
         Ok(file)
     }
@@ -422,8 +450,8 @@ impl CheckpointFile {
 
     /// Ends a checkpoint that replaces the file.
     pub(crate) fn finish_replacement(&mut self, cut: &Cut, start: &Start) -> io::Result<()> {
-        self.put(FrameKind::Cut, |target| put_cut(target, cut))?;
         self.put(FrameKind::Start, |target| put_start(target, start))?;
+        self.put(FrameKind::Cut, |target| put_cut(target, cut))?;
         self.take_name()
     }
 

@@ -24,6 +24,14 @@ struct Change<'a> {
     payload: &'a [u8],
 }
 
+/// What became of a truncation.
+pub(crate) enum Cutting {
+    /// It was placed.
+    Done(Ticket),
+    /// No durable checkpoint counts the cut before.
+    CheckpointFirst(Room),
+}
+
 impl Partition {
     /// The bytes of room that the next change of this partition asks for.
     #[must_use]
@@ -108,12 +116,8 @@ impl Partition {
         Ok(Some(ticket))
     }
 
-    /// Forgets every batch that reaches `to`, which is not below the local log start, or beyond; the log then ends behind the last batch
-    /// that is left, or at the local log start. Blocks on the disk.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub fn truncate(self: &Arc<Self>, room: Room, to: Offset) -> Result<Ticket, ChangeError> {
+    /// [`crate::LogDirectory::truncate`], unless an earlier cut has to be counted first.
+    pub(crate) fn truncate(self: &Arc<Self>, room: Room, to: Offset) -> Result<Cutting, ChangeError> {
         let (pin, mut state) = self.lock_committed()?;
         // What is below the local log start is not this log's to cut: a store may hold it.
         let (start, end) = (state.local_start(), state.log_end);
@@ -121,7 +125,10 @@ impl Partition {
             return Err(ChangeError::OutOfRange { partition: self.id, offset: to, start, end });
         }
         if to == state.log_end {
-            return Ok(state.last_ticket);
+            return Ok(Cutting::Done(state.last_ticket));
+        }
+        if state.has_uncounted_cut {
+            return Ok(Cutting::CheckpointFirst(room));
         }
         let truncation = self.plan_truncation(&state, &pin, to)?;
         let payload = truncation.encode();
@@ -130,7 +137,7 @@ impl Partition {
         let change = Change { kind: EntryKind::Truncate, offset: to, effect, payload: &payload };
         let ticket = self.place_change(&mut state, room, &change)?;
         self.apply_truncation(&mut state, truncation);
-        Ok(ticket)
+        Ok(Cutting::Done(ticket))
     }
 
     /// The state at a moment when all of it is committed, so that every byte can be read, and what keeps the ring's bytes there.

@@ -5,7 +5,7 @@
 
 mod append;
 mod beginning;
-mod change;
+pub(crate) mod change;
 mod marker;
 pub(crate) mod persist;
 mod read;

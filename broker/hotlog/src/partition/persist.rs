@@ -301,6 +301,7 @@ impl Partition {
         if let Some(record) = record {
             garbage = record.garbage;
             if record.truncations == state.truncations {
+                state.has_uncounted_cut = false;
                 state.sealed.checkpointed_base = state.sealed.checkpointed_base.max(record.base_offset);
                 let segment = state.open.iter_mut().find(|segment| segment.base_offset == record.base_offset);
                 if let Some(segment) = segment {

@@ -75,6 +75,8 @@ pub(crate) struct PartitionState {
     pub(crate) last_ticket: Ticket,
     /// Rises with each truncation, so that what was planned before is recognised.
     pub(crate) truncations: u32,
+    /// Whether no durable checkpoint counts the last truncation.
+    pub(crate) has_uncounted_cut: bool,
     /// Whether anything changed since the last snapshot for a checkpoint.
     pub(crate) changed: bool,
     /// Whether the next checkpoint looks at this partition.
@@ -106,6 +108,7 @@ impl PartitionState {
             slot: StakeSlot::default(),
             last_ticket: Ticket::default(),
             truncations: 0,
+            has_uncounted_cut: false,
             changed: false,
             listed: false,
             queued: false,

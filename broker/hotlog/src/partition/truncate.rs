@@ -5,7 +5,9 @@
 //! The plan's bytes hold the producers, and the bytes below a block at the new end: later writes go to that block again, so the
 //! journal has to have what stands there already. Files above the new end go before the next write to this partition.
 //!
-//! Everything is committed before it is cut, so that all of it can be read.
+//! Everything is committed before it is cut, so that all of it can be read. A recovery that does the cut again finds the file as the last
+//! checkpoint knew it below the cut, and rewritten above. So there is one cut at most that no checkpoint counts: with a second, lower one,
+//! the file could be rewritten where the first still reads.
 
 use bytes::Bytes;
 use wire::batch::{BatchHeader, HEADER_BYTES};
@@ -316,6 +318,7 @@ impl Partition {
         state.producers = producers;
         state.log_end = log_end;
         state.truncations += 1;
+        state.has_uncounted_cut = true;
         if self.high_watermark() > log_end {
             self.publish(state, log_end);
         }

@@ -67,9 +67,7 @@ pub fn compare(life: &Life, expectation: &Expectation, crash: Crash) -> Result<V
         .iter()
         .filter(|id| expectation.batches[id].acked && !gone_with_topic(expectation, **id))
         .collect();
-    // In flush mode `os` a power loss can take the newest commits without a trace; what it took shows in the epochs.
-    let without_a_trace = crash == Crash::Power && !expectation.acks_are_synced;
-    if !painful.is_empty() && life.report.losses.is_empty() && !without_a_trace {
+    if !painful.is_empty() && life.report.losses.is_empty() {
         return Err(format!("acknowledged batches {painful:?} are lost, which the report does not say"));
     }
     if crash == Crash::Kill && !expectation.power_was_lost && !life.report.losses.is_empty() {
@@ -232,8 +230,32 @@ fn check_sealed(life: &Life, partition: PartitionId, expectation: &Expectation) 
             check_batch(expectation, partition, batch)?;
         }
         check_sidecar_producers(partition, &sidecar, expectation)?;
+        check_sidecar_times(partition, &sidecar, &batches, expectation)?;
     }
     Ok(())
+}
+
+/// The sidecar knows when its batches were appended, which nothing else does: retention goes by it where records have no time.
+fn check_sidecar_times(
+    partition: PartitionId,
+    sidecar: &Sidecar,
+    batches: &[Found],
+    expectation: &Expectation,
+) -> Result<(), Complaint> {
+    let appended = |found: Option<&Found>| {
+        found.and_then(|found| expectation.batches.get(&found.id)?.place?.append_time_ms)
+    };
+    let times = [
+        (sidecar.first_append_time_ms, appended(batches.first())),
+        (sidecar.last_append_time_ms, appended(batches.last())),
+    ];
+    match times.iter().find(|(said, known)| known.is_some_and(|known| known != *said)) {
+        Some((said, known)) => Err(format!(
+            "{partition}: sidecar {} says {said} of an append at {known:?}",
+            sidecar.base_offset()
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The sidecar's producers are those that the batches up to the segment's end make.

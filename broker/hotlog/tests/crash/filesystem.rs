@@ -68,6 +68,8 @@ pub struct FileSystem {
     pub folders: Vec<FolderState>,
     pending_names: Vec<NameChange>,
     sequence: Sequence,
+    /// How often the machine was started; a power loss ends a run.
+    pub boot: u64,
 }
 
 /// The smallest thing that a power loss keeps or loses as one.
@@ -104,6 +106,7 @@ impl Default for FileSystem {
             folders: vec![FolderState::default()],
             pending_names: Vec::new(),
             sequence: 0,
+            boot: 1,
         }
     }
 }
@@ -306,7 +309,8 @@ impl FileSystem {
         for state in &mut folders {
             state.durable.clone_from(&state.live);
         }
-        let mut after = FileSystem { files, folders, pending_names: Vec::new(), sequence: self.sequence };
+        let (sequence, boot) = (self.sequence, self.boot + 1);
+        let mut after = FileSystem { files, folders, pending_names: Vec::new(), sequence, boot };
         after.drop_unreachable();
         after
     }

@@ -414,7 +414,7 @@ impl Life {
         let handle = self.partition(partition);
         let room = self.wait(self.log.reserve_room(handle.change_bytes()))??;
         self.disk.note(Note::Truncate { partition, to, acked: false });
-        let ticket = handle.truncate(room, to)?;
+        let ticket = self.log.truncate(&handle, room, to)?;
         self.commit_ticket(ticket)?;
         self.disk.note(Note::Truncate { partition, to, acked: true });
         Ok(())

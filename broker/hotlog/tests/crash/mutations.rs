@@ -22,12 +22,6 @@ const ORDERED: &[(SyncSite, SyncSite)] = &[
     (SyncSite::CheckpointName, SyncSite::JournalCommit),
 ];
 
-/// Sites whose loss the log heals by itself, and how: these save work, not data.
-const HEALED: &[(SyncSite, &str)] = &[
-    (SyncSite::SidecarBytes, "a damaged sidecar is rebuilt from the one before it and the segment's batches"),
-    (SyncSite::SidecarName, "a missing sidecar is rebuilt likewise"),
-];
-
 fn recordings() -> Vec<Recording> {
     let mut all: Vec<_> = [FlushMode::Ack, FlushMode::Os]
         .into_iter()
@@ -65,10 +59,6 @@ fn every_sync_is_missed_when_it_is_taken_away() {
     let recordings = recordings();
     let mut unnoticed = Vec::new();
     for site in SyncSite::ALL {
-        if let Some((_, how)) = HEALED.iter().find(|(healed, _)| healed == site) {
-            say(&format!("crash without {site:?}: healed, {how}"));
-            continue;
-        }
         let mutation = Mutation::Without(*site);
         match noticed(mutation, &recordings, |recording| sites(&recording.events).contains(site)) {
             Some(how) => say(&format!("crash without {site:?}: {how}")),

@@ -8,7 +8,9 @@ use std::io;
 use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use hotlog::disk::{Create, DirectoryEntry, Disk, DiskFile, DiskLock, DiskTraits, Durability, OpenHow};
+use hotlog::disk::{
+    BootId, Create, DirectoryEntry, Disk, DiskFile, DiskLock, DiskTraits, Durability, OpenHow,
+};
 use hotlog::sync_site::SyncSite;
 
 use crate::filesystem::{FileId, FileSystem, FolderId, NameEdit, Node, ROOT};
@@ -220,6 +222,10 @@ impl Disk for RecordingDisk {
 
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
         Ok(self.inner().free_bytes)
+    }
+
+    fn boot_id(&self) -> BootId {
+        BootId(u128::from(self.inner().state.boot).to_be_bytes())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {

@@ -209,7 +209,7 @@ impl Log {
 
     pub(crate) fn truncate(&mut self, partition: &Arc<Partition>, to: Offset) {
         let room = block_on(self.directory().reserve_room(partition.change_bytes())).unwrap();
-        let ticket = partition.truncate(room, to).unwrap();
+        let ticket = self.directory().truncate(partition, room, to).unwrap();
         block_on(self.directory().commit(ticket)).unwrap();
     }
 }
