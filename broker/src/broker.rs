@@ -11,7 +11,7 @@ use rand::RngExt;
 use tiering::{PartitionPolicy, Tier};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use wire::ids::TopicId;
+use wire::ids::{ProducerId, TopicId};
 
 use crate::archive::ArchivedLog;
 use crate::clock::Clock;
@@ -140,6 +140,11 @@ impl Broker {
         let initial_delay_ms = if parts.dev { 0 } else { INITIAL_REBALANCE_DELAY_MS };
         let port = AtomicI32::new(parts.advertised.port);
         let taken = parts.image.next_producer_id;
+        if let Some(tier) = &parts.tier {
+            // What a crash, or a store that did not answer, kept from the bucket gets there now.
+            tier.record_topics(crate::archive::topic_records(&parts.image));
+            tier.record_producer_ids(ProducerId(taken));
+        }
         let entries: Vec<TopicEntry> = parts.image.topics().cloned().collect();
         let broker = Arc::new(Self {
             groups: Arc::new(Coordinator::new(Arc::clone(&parts.clock), initial_delay_ms)),
@@ -327,10 +332,7 @@ impl Broker {
         if self.topics().named(OFFSETS_TOPIC).is_some() {
             return Ok(());
         }
-        let settings =
-            [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
-        let configs = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let wish = self.wish(OFFSETS_TOPIC, OFFSETS_PARTITIONS, configs);
+        let wish = self.wish(OFFSETS_TOPIC, OFFSETS_PARTITIONS, offsets_topic_configs());
         match self.create_topic(wish, false).await {
             Ok(_) | Err(ChangeError::Refused(ChangeRefused::TopicExists(_))) => Ok(()),
             Err(error) => Err(error),
@@ -367,7 +369,7 @@ impl Broker {
             *ids = start..next;
             self.next_producer_id.store(next, Ordering::Release);
             if let Some(tier) = &self.tier {
-                tier.record_producer_ids(wire::ids::ProducerId(next));
+                tier.record_producer_ids(ProducerId(next));
             }
         }
         let id = ids.start;
@@ -407,6 +409,13 @@ impl Broker {
     pub(crate) fn alarms(&self) -> Vec<String> {
         self.alarms.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
+}
+
+/// How `__consumer_offsets` is set up, as in Kafka.
+pub(crate) fn offsets_topic_configs() -> Overrides {
+    let settings =
+        [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
+    settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
 /// How long the first rebalance of an empty group waits for more members, as Kafka.

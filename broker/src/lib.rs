@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`options`](BrokerOptions) and `serve`, a broker's life; `connection`, from bytes to requests and
 //! back; `api`, what each request does; `broker`, the state they share; `partition`, where hot and cold meet; `groups`;
-//! `metadata`; `retention` and `archive`, what leaves the local disk.
+//! `metadata`; `retention` and `archive`, what leaves the local disk; `rebuild`, a lost folder written anew from the store.
 //!
 //! Invariants:
 //!   A. The thread that read a produce request appends; it never blocks on room, on the journal or on a disk.
@@ -25,6 +25,7 @@ mod metadata;
 mod metrics;
 mod options;
 mod partition;
+pub mod rebuild;
 mod retention;
 mod serve;
 mod status;

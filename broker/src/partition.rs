@@ -83,6 +83,14 @@ impl Read {
     }
 }
 
+/// What a read from the store found.
+enum Cold {
+    /// Batches.
+    Found(Read),
+    /// Nothing, and nothing up to here: the local log goes on at or below this offset.
+    HoleUpTo(Offset),
+}
+
 /// An offset found by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimedOffset {
@@ -209,11 +217,15 @@ impl Partition {
         limits: ReadLimits,
         isolation: Isolation,
     ) -> Result<Read, ReadRefused> {
+        let mut from = from;
         if from >= self.hot.log_start() && from < self.hot.local_log_start() && self.tiered.is_some() {
-            self.read_cold(from, limits.max_bytes).await
-        } else {
-            self.read_hot(from, limits, isolation).await
+            match self.read_cold(from, limits.max_bytes).await? {
+                Cold::Found(read) => return Ok(read),
+                // Nothing is left between there and the local log: it goes on here.
+                Cold::HoleUpTo(end) => from = end,
+            }
         }
+        self.read_hot(from, limits, isolation).await
     }
 
     async fn read_hot(
@@ -254,20 +266,20 @@ impl Partition {
         })
     }
 
-    async fn read_cold(&self, from: Offset, max_bytes: usize) -> Result<Read, ReadRefused> {
+    async fn read_cold(&self, from: Offset, max_bytes: usize) -> Result<Cold, ReadRefused> {
         let tier = self.tier().expect("the caller saw the tier");
         let mut from = from;
         loop {
             let found = tier.fetch(self.id(), from, max_bytes).await?;
-            if found.batches.is_empty()
-                && found.next_offset > from
-                && found.next_offset < self.hot.local_log_start()
-            {
+            if found.batches.is_empty() && found.next_offset > from {
                 // A hole: what stood there is gone, and the reader is led across it.
                 from = found.next_offset;
+                if from >= self.hot.local_log_start() {
+                    return Ok(Cold::HoleUpTo(from));
+                }
                 continue;
             }
-            return Ok(Read {
+            return Ok(Cold::Found(Read {
                 pieces: found.batches.into_iter().map(Piece::Memory).collect(),
                 high_watermark: self.hot.high_watermark(),
                 last_stable_offset: self.hot.last_stable_offset(),
@@ -277,7 +289,7 @@ impl Partition {
                     .iter()
                     .map(|range| (range.producer_id.0, range.first_offset.0))
                     .collect(),
-            });
+            }));
         }
     }
 
@@ -391,12 +403,22 @@ impl Partition {
                 return Some((own.epoch, next.start_offset));
             }
         }
-        if let Some(found) = self.hot.offset_for_leader_epoch(epoch) {
-            return Some((found.epoch, found.end_offset));
-        }
         // The log lists an epoch once it has a batch. One that has none yet, the current one above all, ends where the
         // log does: a consumer that was told "unknown" would believe that records are lost.
-        (epoch <= self.hot.leader_epoch()).then(|| (epoch, self.hot.log_end()))
+        let (own, end) = match self.hot.offset_for_leader_epoch(epoch) {
+            Some(found) => (found.epoch, found.end_offset),
+            None if epoch <= self.hot.leader_epoch() => (epoch, self.hot.log_end()),
+            None => return None,
+        };
+        // Epochs from before a recovery end where the store's records do: who was further has seen what is lost.
+        if let Some(tier) = self.tier().filter(|_| epoch < self.hot.leader_epoch())
+            && let Some(lost_from) = tier.lost_before(self.id(), end)
+        {
+            let epochs = tier.epochs(self.id());
+            let known = epochs.iter().rev().find(|start| start.epoch <= epoch);
+            return Some((known.map_or(own, |start| start.epoch), lost_from));
+        }
+        Some((own, end))
     }
 
     /// Moves the log start up and waits until that is durable.

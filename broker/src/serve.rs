@@ -64,6 +64,14 @@ pub enum ServeError {
         /// What the command line says.
         asked: String,
     },
+    /// A rebuild from the store wrote topics and did not come to its end.
+    #[error(
+        "data folder {path} was rebuilt from a store, and not to its end: empty it and run `longhaul tier recover` again"
+    )]
+    HalfRebuilt {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The store refuses this folder, or cannot be used.
     #[error(transparent)]
     Store(#[from] OpenTierError),
@@ -120,7 +128,7 @@ pub async fn serve(options: BrokerOptions, stop: CancellationToken) -> Result<()
             "INSECURE: other machines can connect, nothing is encrypted, and nobody is asked who they are",
         );
     }
-    let was_empty = prepare_folder(&options.data).await?;
+    let new_folders = new_folders(&options).await?;
     let waiters = Arc::new(WaiterTable::default());
     let opened = open_log(&options, Arc::clone(&waiters)).await?;
     let directory = opened.directory.clone();
@@ -129,9 +137,9 @@ pub async fn serve(options: BrokerOptions, stop: CancellationToken) -> Result<()
         Ok(broker) => broker,
         Err(error) => {
             close(directory).await?;
-            if was_empty && matches!(error, ServeError::Store(_)) {
-                // Nothing was ever kept here: the folder is as empty as it was, ready for `tier recover`.
-                empty_folder(&options.data).await?;
+            if matches!(error, ServeError::Store(_)) {
+                // Nothing was ever kept there: the folders are as empty as they were, ready for `tier recover`.
+                empty(new_folders).await?;
             }
             return Err(error);
         }
@@ -149,24 +157,41 @@ async fn close(directory: LogDirectory) -> Result<(), ServeError> {
     tokio::task::spawn_blocking(move || directory.close()).await?.map_err(ServeError::Close)
 }
 
-/// Makes the folder; says whether nothing was in it.
-async fn prepare_folder(path: &Path) -> Result<bool, ServeError> {
-    let path = path.to_owned();
-    let prepared = tokio::task::spawn_blocking(move || {
-        let result =
-            std::fs::create_dir_all(&path).and_then(|()| Ok(std::fs::read_dir(&path)?.next().is_none()));
-        result.map_err(|source| ServeError::Folder { path, source })
+/// Makes the data folder where it is missing. If nothing is in it: it and the journal's, as far as that is empty too.
+async fn new_folders(options: &BrokerOptions) -> Result<Vec<PathBuf>, ServeError> {
+    let (data, journal) = (options.data.clone(), options.journal.clone());
+    let looked = tokio::task::spawn_blocking(move || {
+        let is_empty = |path: &Path| Ok(std::fs::read_dir(path)?.next().is_none());
+        let failed = |source| ServeError::Folder { path: data.clone(), source };
+        std::fs::create_dir_all(&data).map_err(failed)?;
+        if !is_empty(&data).map_err(failed)? {
+            return Ok(Vec::new());
+        }
+        let journal = journal.filter(|journal| is_empty(journal).unwrap_or(false));
+        Ok(std::iter::once(data.clone()).chain(journal).collect())
     });
-    prepared.await?
+    looked.await?
 }
 
-async fn empty_folder(path: &Path) -> Result<(), ServeError> {
-    let path = path.to_owned();
+async fn empty(folders: Vec<PathBuf>) -> Result<(), ServeError> {
     let emptied = tokio::task::spawn_blocking(move || {
-        let emptied = std::fs::remove_dir_all(&path).and_then(|()| std::fs::create_dir(&path));
-        emptied.map_err(|source| ServeError::Folder { path, source })
+        folders.into_iter().try_for_each(|path| {
+            empty_one(&path).map_err(|source| ServeError::Folder { path: path.clone(), source })
+        })
     });
     emptied.await?
+}
+
+/// Removes what is in a folder, but not the folder: it may be where a disk is mounted.
+fn empty_one(path: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 async fn open_log(options: &BrokerOptions, waiters: Arc<WaiterTable>) -> Result<Opened, ServeError> {
@@ -220,6 +245,9 @@ async fn start(
         clock: Arc::clone(&clock),
     };
     let fresh = image.identity.is_none();
+    if fresh && (image.topics().next().is_some() || image.next_producer_id > 0) {
+        return Err(ServeError::HalfRebuilt { path: options.data.clone() });
+    }
     let identity = match &image.identity {
         Some(identity) => identity.clone(),
         None => {

@@ -98,6 +98,20 @@ pub(crate) enum TierVerb {
     Inspect(StoreArguments),
     /// Read every object and check it against its manifest
     Verify(StoreArguments),
+    /// Bring a cluster whose data folder is lost back from its store alone
+    Recover(RecoverArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArguments {
+    /// Data folder to write: empty, or not there yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Folder of the journal, for a device of its own
+    #[arg(long, value_name = "DIR")]
+    pub(crate) journal: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
 }
 
 #[derive(Debug, Args)]

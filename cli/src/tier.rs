@@ -1,6 +1,9 @@
 //! `tier`: looking after a store of sealed segments, from the command line.
 //!
-//! Owns: how the answers are printed. Does not own: what is asked of the store (`tiering::admin`).
+//! Owns: how the answers are printed. Does not own: what is asked of the store (`tiering::admin`), recovery's own report
+//! (`recovered`).
+
+mod recovered;
 
 use serde::Serialize;
 use tiering::admin::{self, Inspection};
@@ -39,6 +42,7 @@ pub(crate) async fn call(verb: TierVerb) -> anyhow::Result<bool> {
             })?;
             return Ok(report.faults.is_empty());
         }
+        TierVerb::Recover(asked) => recovered::recover(&asked).await?,
     }
     Ok(true)
 }

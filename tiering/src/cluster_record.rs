@@ -48,6 +48,15 @@ pub struct GroupSnapshot {
     pub groups: BTreeMap<String, Vec<GroupOffset>>,
 }
 
+impl GroupSnapshot {
+    /// The highest offset that any group had committed for a partition.
+    pub fn highest(&self, topic_id: TopicId, partition: i32) -> Option<i64> {
+        let offsets = self.groups.values().flatten();
+        let own = offsets.filter(|offset| offset.topic_id == topic_id && offset.partition == partition);
+        own.map(|offset| offset.offset).max()
+    }
+}
+
 /// One committed offset.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GroupOffset {

@@ -97,6 +97,9 @@ pub struct PartitionReport {
     pub log_start: i64,
     /// Records at and above this offset, up to `new_start`, were not in the bucket.
     pub lost_from: i64,
+    /// One past the last offset that is known to have held a record and is lost: a group had read so far. Beyond it,
+    /// and everywhere when this is `None`, the bucket does not say whether there was anything.
+    pub known_lost_to: Option<i64>,
     /// Where new records go.
     pub new_start: i64,
     /// When the bucket last heard of the partition, milliseconds; `None` if it never did.
@@ -239,12 +242,16 @@ impl Takeover<'_> {
             .await?;
         let damage = self.missing_objects(&state).await;
         let (found, last_commit_ms, was_new) = before;
+        // Behind its last record the manifest may name what an earlier recovery gave up.
+        let end = found.end_offset();
+        let tiered_end = found.lost_before(end).unwrap_or(end);
         let totals = state.live_totals();
         let report = PartitionReport {
             topic: topic.name.clone(),
             partition,
             log_start: found.start_offset.0,
-            lost_from: found.end_offset().0,
+            lost_from: tiered_end.0,
+            known_lost_to: None,
             new_start: state.end_offset().0,
             last_commit_ms: (!was_new).then_some(last_commit_ms),
             segments: totals.segments,
@@ -254,7 +261,7 @@ impl Takeover<'_> {
         let partition = RecoveredPartition {
             partition,
             log_start: found.start_offset,
-            tiered_end: found.end_offset(),
+            tiered_end,
             new_start: state.end_offset(),
             epochs: found.epochs.clone(),
         };
@@ -294,7 +301,12 @@ fn describe(
         damage: Vec::new(),
     };
     let mut partitions: BTreeMap<TopicId, Vec<RecoveredPartition>> = BTreeMap::new();
-    for taken in taken {
+    for mut taken in taken {
+        taken.report.known_lost_to = cluster
+            .groups
+            .as_ref()
+            .and_then(|groups| groups.highest(taken.topic_id, taken.partition.partition))
+            .filter(|read_to| *read_to > taken.report.lost_from);
         partitions.entry(taken.topic_id).or_default().push(taken.partition);
         report.partitions.push(taken.report);
         report.damage.extend(taken.damage);

@@ -307,6 +307,12 @@ impl Tier {
         manifest.map(|manifest| manifest.epochs.clone()).unwrap_or_default()
     }
 
+    /// Where a range begins that a recovery gave up and that ends at `end`; `None` when no such one ends there.
+    pub fn lost_before(&self, partition: PartitionId, end: Offset) -> Option<Offset> {
+        let manifest = self.engine.partition(partition)?.source.view.get()?;
+        manifest.lost_before(end)
+    }
+
     /// Reads whole batches from `from` on: at least one, more up to `max_bytes`. Waits for the first ones only. The next
     /// call at [`ColdRead::next_offset`] finds what was read ahead meanwhile. Safe to cancel.
     ///

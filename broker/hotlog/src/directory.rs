@@ -279,8 +279,13 @@ impl StorageWorker {
             return Ok(true);
         }
         let now_ms = inner.shared.clock.now_ms();
-        let due = inner.shared.journal.wants_checkpoint(now_ms, inner.options.checkpoint_interval_ms);
-        if due || lock(&inner.shared.queues).checkpoint_now {
+        let (now, archiver_waits) = {
+            let queues = lock(&inner.shared.queues);
+            (queues.checkpoint_now, queues.archiver_waits)
+        };
+        let longest = if archiver_waits { limits::CHECKPOINT_INTERVAL_FOR_ARCHIVER_MS } else { i64::MAX };
+        let interval_ms = inner.options.checkpoint_interval_ms.min(longest);
+        if now || inner.shared.journal.wants_checkpoint(now_ms, interval_ms) {
             inner.make_checkpoint(&mut storage)?;
             return Ok(true);
         }

@@ -10,6 +10,8 @@ pub const JOURNAL_BYTES_MIN: u64 = 256 << 10;
 pub const BATCH_SHARE_OF_JOURNAL: u64 = 8;
 /// The journal's oldest batch reaches a checkpoint after this time where nothing else is asked for.
 pub const CHECKPOINT_INTERVAL_MS_DEFAULT: i64 = 60_000;
+/// While the archiver waits for sealed segments to get below the cut, the journal's oldest batch gets no older than this.
+pub const CHECKPOINT_INTERVAL_FOR_ARCHIVER_MS: i64 = 1_000;
 /// Emptied commit records kept for the next commits.
 pub const SPARE_COMMITS: usize = 4;
 /// In flush mode `os`, how many commits a request's thread makes before it leaves the next to one of those who wait for it.

@@ -53,6 +53,8 @@ impl Queues {
     fn end(&mut self) {
         *self = Self { ended: true, ..Self::default() };
     }
+    /// The archiver found sealed segments that only a checkpoint lets it take.
+    pub(crate) archiver_waits: bool,
 }
 
 impl Shared {

@@ -137,6 +137,7 @@ impl Storage {
         let changed = {
             let mut queues = lock(&self.shared.queues);
             queues.checkpoint_now = false;
+            queues.archiver_waits = false;
             std::mem::take(&mut queues.changed)
         };
         changed.iter().for_each(|partition| partition.unlist());

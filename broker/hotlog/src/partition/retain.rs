@@ -63,13 +63,16 @@ pub struct RetentionPass {
 
 impl Partition {
     /// The sealed segments whose bytes are below the checkpoint's cut, oldest first, from the one that holds `from` on.
-    /// May read the folder and sidecars: blocks on the disk.
+    /// Where others wait to get there, the next checkpoint comes within about a second. May read the folder and sidecars: blocks on the disk.
     ///
     /// # Errors
     /// [`StorageError`].
     pub fn sealed_segments(&self, from: Offset) -> Result<Vec<SealedSegment>, StorageError> {
         let safe_below = lock(&self.state).sealed.checkpointed_base;
         let metas = self.sealed_metas(from)?;
+        if metas.last().is_some_and(|newest| newest.next_offset > safe_below) {
+            lock(&self.shared.queues).archiver_waits = true;
+        }
         metas
             .into_iter()
             .filter(|meta| meta.next_offset <= safe_below)

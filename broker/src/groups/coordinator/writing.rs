@@ -16,7 +16,7 @@ use crate::partition::{AppendRefused, Partition};
 /// One batch of group records stays below this, so that it finds room in any journal.
 const BATCH_BYTES: usize = 16 << 10;
 /// A record to write: key, and value or tombstone.
-type KeyValue = (Vec<u8>, Option<Vec<u8>>);
+pub(crate) type KeyValue = (Vec<u8>, Option<Vec<u8>>);
 
 /// What a batch and a key add to a group's record.
 const RECORD_ROOM_BYTES: usize = 512;
@@ -169,7 +169,8 @@ fn chunks(offsets: Vec<NewOffset>) -> Vec<Vec<NewOffset>> {
     chunks
 }
 
-fn batch_of(records: &[KeyValue], timestamp_ms: i64) -> Vec<u8> {
+/// The records as one batch.
+pub(crate) fn batch_of(records: &[KeyValue], timestamp_ms: i64) -> Vec<u8> {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     for (key, value) in records {
         builder.push(&NewRecord { timestamp_ms, key: Some(key), value: value.as_deref(), headers: &[] });

@@ -1,0 +1,284 @@
+//! A data folder written anew from what the store has of its cluster.
+//!
+//! Owns: what is written into an empty folder, and in which order. Does not own: taking the cluster over and describing
+//! it (`tiering::recover`), the formats of what is written.
+//!
+//! The order makes a crash harmless: topics first, so that everything after names a known one; then the start of each
+//! log and the group offsets; the record that says whose folder it is comes last. A broker refuses a folder that has
+//! topics and no such record, so half a rebuilt folder never serves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hotlog::{LogDirectory, LogOptions, Origin, PartitionConfig, PartitionId, TopicDirectory};
+use tiering::cluster_record::{GroupSnapshot, TopicRecord};
+use tiering::recover::{RecoveredCluster, RecoveredPartition};
+use wire::ids::TopicId;
+
+use crate::broker::{BROKER_ID, random_topic_id};
+use crate::clock::{Clock, SystemClock};
+use crate::groups::coordinator::writing::{KeyValue, batch_of};
+use crate::groups::records::{Key, OffsetValue};
+use crate::groups::{OFFSETS_PARTITIONS, OFFSETS_TOPIC, partition_for};
+use crate::metadata::log::HotMetadataLog;
+use crate::metadata::records::MetadataRecord;
+use crate::metadata::{CommitMetadataError, MetadataLog};
+
+/// Metadata records in one batch: far below the largest batch, whatever the topics' settings.
+const RECORDS_PER_BATCH: usize = 200;
+/// Group offsets in one batch.
+const OFFSETS_PER_BATCH: usize = 200;
+
+/// Where a cluster is rebuilt.
+#[derive(Clone, Debug)]
+pub struct RebuildOptions {
+    /// The data folder: empty, or not there yet.
+    pub data: PathBuf,
+    /// The folder of the journal; the data folder where it is not given.
+    pub journal: Option<PathBuf>,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Rebuilt {
+    /// Topics.
+    pub topics: usize,
+    /// Their partitions.
+    pub partitions: usize,
+    /// Groups that have offsets again.
+    pub groups: usize,
+    /// Their offsets.
+    pub group_offsets: usize,
+}
+
+/// Why a folder was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// Something is in it already.
+    #[error(
+        "{path} is not empty: a cluster is rebuilt into an empty folder only; move what is there away, or name another"
+    )]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder cannot be made or read.
+    #[error("{path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What the store says of the cluster cannot be.
+    #[error("the store describes a cluster that cannot be: {0}")]
+    Description(String),
+    /// The log directory cannot be made.
+    #[error(transparent)]
+    Open(#[from] hotlog::error::OpenError),
+    /// The folder was not written to its end; it is of no use.
+    #[error("{path} was not written to its end: {detail}; empty it and run this again")]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+        /// What failed.
+        detail: String,
+    },
+}
+
+/// Makes sure that a folder can take a cluster. Asked before the cluster is taken over, so that a wrong `--data` does no
+/// harm.
+///
+/// # Errors
+/// [`RebuildError::NotEmpty`], [`RebuildError::Folder`].
+pub fn prepare(options: &RebuildOptions) -> Result<(), RebuildError> {
+    let journal = options.journal.iter().filter(|journal| **journal != options.data);
+    for path in std::iter::once(&options.data).chain(journal) {
+        let failed = |source| RebuildError::Folder { path: path.clone(), source };
+        std::fs::create_dir_all(path).map_err(failed)?;
+        if std::fs::read_dir(path).map_err(failed)?.next().is_some() {
+            return Err(RebuildError::NotEmpty { path: path.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Writes a cluster into an empty folder. Blocks on the disk now and then, which suits a verb that does nothing else.
+///
+/// # Errors
+/// [`RebuildError`].
+pub async fn rebuild(options: &RebuildOptions, cluster: &RecoveredCluster) -> Result<Rebuilt, RebuildError> {
+    prepare(options)?;
+    let plan = Plan::of(cluster)?;
+    let log = LogOptions {
+        journal_directory: options.journal.clone(),
+        // Above all epochs that were ever used: the folder's first start takes the number after this.
+        start_above: u32::try_from(cluster.next_leader_epoch.0 - 1).unwrap_or(0),
+        ..LogOptions::new(options.data.clone())
+    };
+    let topics = TopicDirectory { live: plan.topics.keys().copied().collect(), ..TopicDirectory::default() };
+    let (directory, _) = LogDirectory::open(log)?.finish(&topics)?;
+    let written = write(&directory, cluster, &plan).await.and_then(|rebuilt| {
+        directory.close().map_err(|error| error.to_string())?;
+        Ok(rebuilt)
+    });
+    written.map_err(|detail| unfinished(&options.data, detail))
+}
+
+fn unfinished(path: &Path, detail: String) -> RebuildError {
+    RebuildError::Unfinished { path: path.to_owned(), detail }
+}
+
+/// What is going to be written, checked.
+struct Plan<'a> {
+    cluster_id: TopicId,
+    topics: HashMap<TopicId, &'a TopicRecord>,
+    /// The topic of group offsets: the cluster's own, or a new one.
+    offsets_topic: TopicRecord,
+    /// Whether it is a new one.
+    makes_offsets_topic: bool,
+}
+
+impl<'a> Plan<'a> {
+    fn of(cluster: &'a RecoveredCluster) -> Result<Self, RebuildError> {
+        let wrong = |detail: String| RebuildError::Description(detail);
+        let id = &cluster.identity.cluster_id;
+        let cluster_id = id.parse().map_err(|_| wrong(format!("cluster id {id:?} is not one of ours")))?;
+        let topics: HashMap<TopicId, &TopicRecord> =
+            cluster.topics.iter().map(|topic| (topic.record.topic_id, &topic.record)).collect();
+        let known = topics.values().find(|topic| topic.name == OFFSETS_TOPIC).copied();
+        let offsets_topic = known.cloned().unwrap_or_else(|| TopicRecord {
+            topic_id: random_topic_id(),
+            name: OFFSETS_TOPIC.to_owned(),
+            partitions: OFFSETS_PARTITIONS,
+            configs: crate::broker::offsets_topic_configs(),
+            deleted_at_ms: None,
+        });
+        if offsets_topic.partitions != OFFSETS_PARTITIONS {
+            let found = offsets_topic.partitions;
+            return Err(wrong(format!(
+                "{OFFSETS_TOPIC} has {found} partitions instead of {OFFSETS_PARTITIONS}"
+            )));
+        }
+        let makes_offsets_topic = known.is_none() && cluster.groups.is_some();
+        Ok(Self { cluster_id, topics, offsets_topic, makes_offsets_topic })
+    }
+}
+
+async fn write(
+    directory: &LogDirectory,
+    cluster: &RecoveredCluster,
+    plan: &Plan<'_>,
+) -> Result<Rebuilt, String> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let now_ms = clock.wall_ms();
+    let partition = directory.create_partition(PartitionId::METADATA, PartitionConfig::default());
+    let partition = partition.map_err(|error| error.to_string())?;
+    let metadata = HotMetadataLog { directory: directory.clone(), partition, clock };
+    let said = |error: CommitMetadataError| error.to_string();
+    for records in topic_records(cluster, plan, now_ms).chunks(RECORDS_PER_BATCH) {
+        metadata.commit(records).await.map_err(said)?;
+    }
+    let mut rebuilt = Rebuilt { topics: cluster.topics.len(), ..Rebuilt::default() };
+    for topic in &cluster.topics {
+        for partition in &topic.partitions {
+            start_log(directory, topic.record.topic_id, partition).await?;
+            rebuilt.partitions += 1;
+        }
+    }
+    if let Some(groups) = &cluster.groups {
+        (rebuilt.groups, rebuilt.group_offsets) = write_groups(directory, plan, groups, now_ms).await?;
+    }
+    let identity = MetadataRecord::Cluster {
+        cluster_id: plan.cluster_id,
+        name: cluster.identity.cluster_name.clone(),
+        broker_id: BROKER_ID,
+        recovery_generation: cluster.identity.recovery_generation,
+        created_ms: now_ms,
+    };
+    metadata.commit(&[identity]).await.map_err(said)?;
+    Ok(rebuilt)
+}
+
+/// The metadata but for whose it is: deleted topics first, for a name may have gone to another topic.
+fn topic_records(cluster: &RecoveredCluster, plan: &Plan<'_>, now_ms: i64) -> Vec<MetadataRecord> {
+    let created = |topic: &TopicRecord| MetadataRecord::TopicCreated {
+        topic_id: topic.topic_id,
+        name: topic.name.clone(),
+        partitions: topic.partitions,
+        configs: topic.configs.clone(),
+        created_ms: now_ms,
+    };
+    let mut records = Vec::new();
+    for topic in &cluster.deleted_topics {
+        let deleted_ms = topic.deleted_at_ms.unwrap_or(now_ms);
+        records.push(created(topic));
+        records.push(MetadataRecord::TopicDeleted { topic_id: topic.topic_id, deleted_ms });
+    }
+    records.extend(cluster.topics.iter().map(|topic| created(&topic.record)));
+    if plan.makes_offsets_topic {
+        records.push(created(&plan.offsets_topic));
+    }
+    records.push(MetadataRecord::ProducerIds { next: cluster.next_producer_id.0 });
+    records
+}
+
+/// Lets a log go on behind the gap, with its start where the tiered history has it.
+async fn start_log(
+    directory: &LogDirectory,
+    topic_id: TopicId,
+    log: &RecoveredPartition,
+) -> Result<(), String> {
+    let id = PartitionId { topic_id, partition: log.partition };
+    let said = |error: &dyn std::fmt::Display| format!("partition {id}: {error}");
+    let hot = directory.create_partition(id, PartitionConfig::default()).map_err(|error| said(&error))?;
+    let room = directory.reserve_room(hot.change_bytes()).await.map_err(|error| said(&error))?;
+    let ticket = hot.start_log_at(room, log.new_start).map_err(|error| said(&error))?;
+    directory.commit(ticket).await.map_err(|error| said(&error))
+}
+
+/// Commits again what groups had committed, as of now: the week after which unused offsets expire begins anew.
+async fn write_groups(
+    directory: &LogDirectory,
+    plan: &Plan<'_>,
+    snapshot: &GroupSnapshot,
+    now_ms: i64,
+) -> Result<(usize, usize), String> {
+    let mut by_partition: BTreeMap<i32, Vec<KeyValue>> = BTreeMap::new();
+    let (mut groups, mut offsets) = (0, 0);
+    for (group, committed) in &snapshot.groups {
+        let records = by_partition.entry(partition_for(group)).or_default();
+        let before = records.len();
+        for each in committed {
+            // A topic that is gone has no offsets.
+            let Some(topic) = plan.topics.get(&each.topic_id) else { continue };
+            let key =
+                Key::Offset { group: group.clone(), topic: topic.name.clone(), partition: each.partition };
+            let value = OffsetValue {
+                offset: each.offset,
+                leader_epoch: each.leader_epoch,
+                metadata: each.metadata.clone(),
+                commit_timestamp: now_ms,
+                expire_timestamp: None,
+                topic_id: Some(each.topic_id),
+            };
+            records.push((key.encode(), Some(value.encode())));
+        }
+        offsets += records.len() - before;
+        groups += usize::from(records.len() > before);
+    }
+    for (partition, records) in by_partition {
+        let id = PartitionId { topic_id: plan.offsets_topic.topic_id, partition };
+        let said = |error: &dyn std::fmt::Display| format!("group offsets: {error}");
+        let hot = directory.create_partition(id, PartitionConfig::default()).map_err(|error| said(&error))?;
+        for records in records.chunks(OFFSETS_PER_BATCH) {
+            let batch = batch_of(records, now_ms);
+            let room = directory.reserve_room(batch.len()).await.map_err(|error| said(&error))?;
+            let appended = hot.append(room, &batch, Origin::Internal).map_err(|error| said(&error))?;
+            directory.commit(appended.ticket).await.map_err(|error| said(&error))?;
+        }
+    }
+    Ok((groups, offsets))
+}
