@@ -15,7 +15,8 @@ use std::sync::Arc;
 use hotlog::{LogDirectory, LogOptions, Origin, PartitionConfig, PartitionId, TopicDirectory};
 use tiering::cluster_record::{GroupSnapshot, TopicRecord};
 use tiering::recover::{RecoveredCluster, RecoveredPartition};
-use wire::ids::TopicId;
+use wire::batch::{EndMarker, EndMarkerPlace, TransactionEnd};
+use wire::ids::{ProducerEpoch, ProducerId, TopicId};
 
 use crate::broker::{BROKER_ID, random_topic_id};
 use crate::clock::{Clock, SystemClock};
@@ -182,9 +183,11 @@ async fn write(
         metadata.commit(records).await.map_err(said)?;
     }
     let mut rebuilt = Rebuilt { topics: cluster.topics.len(), ..Rebuilt::default() };
+    // The last of the producer ids that the recovery skipped.
+    let nobody = ProducerId(cluster.next_producer_id.0 - 1);
     for topic in &cluster.topics {
         for partition in &topic.partitions {
-            start_log(directory, topic.record.topic_id, partition).await?;
+            start_log((directory, &*metadata.clock), topic.record.topic_id, partition, nobody).await?;
             rebuilt.partitions += 1;
         }
     }
@@ -226,17 +229,36 @@ fn topic_records(cluster: &RecoveredCluster, plan: &Plan<'_>, now_ms: i64) -> Ve
 }
 
 /// Lets a log go on behind the gap, with its start where the tiered history has it.
+///
+/// A history gets an empty transaction's end behind the gap: the one kind of batch that every client reads without giving
+/// its user anything. It leads a reader at the end of the history across the gap to the end of the log, where otherwise
+/// it would stand, far behind by the look of it, until somebody writes.
 async fn start_log(
-    directory: &LogDirectory,
+    (directory, clock): (&LogDirectory, &dyn Clock),
     topic_id: TopicId,
     log: &RecoveredPartition,
+    nobody: ProducerId,
 ) -> Result<(), String> {
     let id = PartitionId { topic_id, partition: log.partition };
     let said = |error: &dyn std::fmt::Display| format!("partition {id}: {error}");
     let hot = directory.create_partition(id, PartitionConfig::default()).map_err(|error| said(&error))?;
     let room = directory.reserve_room(hot.change_bytes()).await.map_err(|error| said(&error))?;
     let ticket = hot.start_log_at(room, log.new_start).map_err(|error| said(&error))?;
-    directory.commit(ticket).await.map_err(|error| said(&error))
+    directory.commit(ticket).await.map_err(|error| said(&error))?;
+    if log.tiered_end <= log.log_start {
+        return Ok(());
+    }
+    let end = EndMarker { end: TransactionEnd::Commit, coordinator_epoch: 0 };
+    let batch = end.batch(&EndMarkerPlace {
+        producer_id: nobody,
+        producer_epoch: ProducerEpoch(0),
+        timestamp_ms: clock.wall_ms(),
+        base_offset: log.new_start,
+        leader_epoch: directory.leader_epoch(),
+    });
+    let room = directory.reserve_room(batch.len()).await.map_err(|error| said(&error))?;
+    let appended = hot.append(room, &batch, Origin::Internal).map_err(|error| said(&error))?;
+    directory.commit(appended.ticket).await.map_err(|error| said(&error))
 }
 
 /// Commits again what groups had committed, as of now: the week after which unused offsets expire begins anew.

@@ -57,7 +57,9 @@ pub(crate) async fn demo(keep: bool) -> Result<(), DemoError> {
         _ = tokio::signal::ctrl_c() => Err(DemoError::Interrupted),
     };
     if let Err(error) = told {
-        println!("\nNOT as it should be.");
+        let world = story.world_mut();
+        world.keep_logs();
+        println!("\nNOT as it should be. Logs and data are left in {}.", world.folder().display());
         return Err(error);
     }
     println!("\nAll six steps held, in {:.1} s.", started_at.elapsed().as_secs_f64());
@@ -76,6 +78,7 @@ async fn tell(story: &mut Story) -> Result<(), DemoError> {
     step("3 replay", story.replay().await?);
     step("4 mirror", story.mirror().await?);
     step("5 fail over", story.fail_over().await?);
+    step("  at a bad moment", story.cut_off().await?);
     step("6 kill and recover", story.kill_and_recover().await?);
     Ok(())
 }

@@ -17,3 +17,4 @@ pub mod ports;
 pub mod process;
 pub mod ready;
 pub mod scratch;
+pub mod tiered;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use client::consumer::ConsumedRecord;
 
 use super::flights::Flight;
@@ -120,9 +121,27 @@ fn same(flight: &Flight, record: &ConsumedRecord) -> bool {
         && record.timestamp_ms == flight.timestamp_ms
 }
 
+/// Whether two readings, the first maybe of another copy, leave nothing out of a copy; gives how many records are in both.
+pub(super) fn cover(
+    copy: &[ConsumedRecord],
+    before: &[ConsumedRecord],
+    after: &[ConsumedRecord],
+) -> Result<usize, String> {
+    let of = |records: &[ConsumedRecord]| records.iter().map(said).collect::<BTreeSet<_>>();
+    let (before, after) = (of(before), of(after));
+    match copy.iter().find(|record| !before.contains(&said(record)) && !after.contains(&said(record))) {
+        None => Ok(before.intersection(&after).count()),
+        Some(skipped) => Err(format!("{}, offset {} was skipped", skipped.partition, skipped.offset.0)),
+    }
+}
+
+/// What makes a flight itself, whatever its offset.
+fn said(record: &ConsumedRecord) -> (i64, Option<Bytes>) {
+    (record.timestamp_ms, record.value.clone())
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use client::TopicPartition;
     use wire::Offset;
 
@@ -182,6 +201,15 @@ mod tests {
         assert_eq!(two().holds(&[read((0, 1), "b")]), Ok(()));
         assert!(two().holds(&[read((0, 1), "a")]).is_err());
         assert!(two().holds(&[read((0, 2), "a")]).is_err());
+    }
+
+    #[test]
+    fn what_no_reading_has_is_skipped_and_what_both_have_is_read_again() {
+        let copy = [read((0, 5), "a"), read((0, 6), "b"), read((0, 7), "c")];
+        let before = [read((0, 0), "a"), read((0, 1), "b")];
+        assert_eq!(cover(&copy, &before, &copy[1..]), Ok(1));
+        assert_eq!(cover(&copy, &before, &copy[2..]), Ok(0));
+        assert!(cover(&copy, &before[..1], &copy[2..]).unwrap_err().contains("offset 6"));
     }
 
     #[test]

@@ -3,17 +3,21 @@
 //! Owns: where reading begins and ends. Does not own: what is expected of it (`ledger`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use client::consumer::ConsumedRecord;
 use client::offsets::Place;
 use client::{Cluster, Consumer, ConsumerOptions, Isolation, TopicPartition};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use wire::Offset;
 
 use super::DemoError;
 use super::world::{PARTITIONS, PATIENCE, TOPIC};
+
+/// What a member of a group does with the records of one poll, as far as it takes time.
+const PAUSE: Duration = Duration::from_millis(15);
 
 fn options() -> ConsumerOptions {
     ConsumerOptions {
@@ -86,4 +90,62 @@ pub(super) async fn as_group(
         consumer.positions().iter().map(|(partition, offset)| (partition.partition, offset.0)).collect();
     consumer.close().await?;
     Ok((read, positions))
+}
+
+/// Reads as a member of a group from where it stands to the ends of now.
+pub(super) async fn as_group_to_the_end(
+    cluster: &Cluster,
+    group: &str,
+) -> Result<Vec<ConsumedRecord>, DemoError> {
+    let bounds = bounds(cluster).await?;
+    let mut consumer = Consumer::subscribe(cluster, group, BTreeSet::from([Arc::from(TOPIC)]), options());
+    let started_at = Instant::now();
+    let mut read = Vec::new();
+    let at_end = |consumer: &Consumer| {
+        let positions = consumer.positions();
+        bounds.iter().all(|(partition, (_, end))| positions.get(partition).is_some_and(|at| at >= end))
+    };
+    while !at_end(&consumer) {
+        if started_at.elapsed() > PATIENCE {
+            let got = read.len();
+            return Err(DemoError::Disproved(format!(
+                "group {group} read {got} records, and then no more came"
+            )));
+        }
+        read.extend(consumer.poll().await?);
+    }
+    consumer.close().await?;
+    Ok(read)
+}
+
+/// A member of a group that reads and commits until its cluster, or somebody, stops it.
+pub(super) struct Endless {
+    given: Arc<Mutex<Vec<ConsumedRecord>>>,
+    task: AbortHandle,
+}
+
+impl Endless {
+    pub(super) fn start(cluster: &Cluster, group: &str) -> Self {
+        // Small answers and a pause after each, as work takes time.
+        let options = ConsumerOptions { partition_max_bytes: 32 * 1024, ..options() };
+        let mut consumer = Consumer::subscribe(cluster, group, BTreeSet::from([Arc::from(TOPIC)]), options);
+        let given = Arc::new(Mutex::new(Vec::new()));
+        let giving = Arc::clone(&given);
+        let task = tokio::spawn(async move {
+            while let Ok(records) = consumer.poll().await {
+                giving.lock().unwrap_or_else(PoisonError::into_inner).extend(records);
+                if consumer.commit().await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+        Self { given, task: task.abort_handle() }
+    }
+
+    /// Ends the member without a word to the group, and gives what it was given.
+    pub(super) fn stop(self) -> Vec<ConsumedRecord> {
+        self.task.abort();
+        std::mem::take(&mut self.given.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use client::producer::{Delivered, Delivery, OutgoingRecord};
 use client::{Cluster, Producer, ProducerOptions};
@@ -14,10 +15,10 @@ use tokio::time::Instant;
 use super::flights::{self, Flight};
 use super::ledger::Ledger;
 use super::world::{FLOW, TOPIC, World};
-use super::{DemoError, Proved, reading};
+use super::{DemoError, Proved, ledger, reading};
 use crate::children::{broker_name, flow_name};
-use crate::status::{self, FlowReport, PartitionReport};
-use crate::{live, plan};
+use crate::status::{self, FlowReport, GroupReport, PartitionReport};
+use crate::{clock, live, plan};
 
 /// The group that fails over.
 const GROUP: &str = "travellers";
@@ -25,6 +26,12 @@ const GROUP: &str = "travellers";
 const KILLS: usize = 3;
 /// Records written between two of these kills, at least.
 const RECORDS_BETWEEN_KILLS: usize = 400;
+/// The group that is cut off.
+const CUT_GROUP: &str = "commuters";
+/// Records that the flow has to copy while that group reads.
+const RECORDS_BEFORE_CUT: usize = 2_000;
+/// The cut comes within this time.
+const LATEST_CUT_MS: u64 = 500;
 /// Offsets that are translated one by one.
 const TRANSLATED: usize = 3;
 
@@ -210,6 +217,53 @@ impl Story {
         Ok(Proved::since(started_at, lines))
     }
 
+    /// West dies while a group reads and the flow copies: nothing is skipped, and what is read again was announced.
+    pub(super) async fn cut_off(&mut self) -> Result<Proved, DemoError> {
+        let started_at = Instant::now();
+        let file = self.world.file().display().to_string();
+        self.world.kill(&flow_name(FLOW)).await?;
+        self.world.verb(&["mirror", "redeclare", &file, FLOW]).await?;
+        let west = live::connect(self.world.topology(), "west").await?;
+        let producer = producer(&west).await?;
+        let mut deliveries = Vec::new();
+        for flight in flights::all(3).into_iter().take(RECORDS_BEFORE_CUT) {
+            deliveries.push((send(&producer, &flight).await?, flight));
+        }
+        for (delivery, flight) in deliveries {
+            note(&mut self.ledger, delivery.delivered().await?, flight)?;
+        }
+        let reader = reading::Endless::start(&west, CUT_GROUP);
+        self.world.start_flow()?;
+        let partitions = self.ledger.ends().len();
+        self.flow_until("the group's position to be carried over", |flow| {
+            let synced = |group: &&GroupReport| group.group == CUT_GROUP && group.target_offset.is_some();
+            flow.groups.iter().filter(synced).count() == partitions
+        })
+        .await?;
+        let moment = Duration::from_millis(clock::now_ms().unsigned_abs() % LATEST_CUT_MS);
+        tokio::time::sleep(moment).await;
+        self.world.kill(&broker_name("west")).await?;
+        let before = reader.stop();
+        let report = self.world.verb(&["mirror", "failover", &file, FLOW, "--json"]).await?;
+        let announced = announced(&report)?;
+        let east = live::connect(self.world.topology(), "east").await?;
+        let after = reading::as_group_to_the_end(&east, CUT_GROUP).await?;
+        let copy = reading::all(&east, None).await?;
+        let again = ledger::cover(&copy, &before, &after).map_err(disproved)?;
+        if again > announced {
+            return Err(disproved(format!("{again} records were read twice, {announced} were announced")));
+        }
+        self.world.start_broker("west").await?;
+        let lines = vec![
+            format!(
+                "killed at a random moment, with a group in the middle of its work ({} read):",
+                count(before.len())
+            ),
+            format!("none skipped in east; {again} read again, {announced} announced by the failover"),
+        ];
+        Ok(Proved::since(started_at, lines))
+    }
+
     /// kill -9 under load loses nothing, and the store alone brings a lost data folder back.
     pub(super) async fn kill_and_recover(&mut self) -> Result<Proved, DemoError> {
         let started_at = Instant::now();
@@ -313,6 +367,19 @@ impl Story {
     }
 }
 
+/// How many records the group that was cut off may read again, as the failover says.
+fn announced(report: &str) -> Result<usize, DemoError> {
+    let unreadable = || disproved(format!("the failover's report cannot be read: {report}"));
+    let report: serde_json::Value = serde_json::from_str(report).map_err(|_| unreadable())?;
+    let groups = report["groups"].as_array().ok_or_else(unreadable)?;
+    let offsets = groups.iter().filter(|group| group["group"] == CUT_GROUP).map(|group| {
+        // Without a position the group begins anew.
+        Some(group["to"].as_i64()? - group["from"].as_i64().unwrap_or(0))
+    });
+    let sum = offsets.sum::<Option<i64>>().ok_or_else(unreadable)?;
+    usize::try_from(sum).map_err(|_| unreadable())
+}
+
 /// Local bytes, stored bytes, tiered records.
 fn sizes(partition: &PartitionReport) -> (u64, u64, usize) {
     let tiered = partition.tiered_end_offset.unwrap_or(0) - partition.log_start_offset;
@@ -346,6 +413,15 @@ fn note(ledger: &mut Ledger, delivered: Delivered, flight: Flight) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_failover_announces_is_added_up_over_the_partitions_of_the_group() {
+        let report = r#"{"groups": [
+            {"group": "commuters", "from": 10, "to": 15}, {"group": "commuters", "from": null, "to": 7},
+            {"group": "others", "from": 0, "to": 100}]}"#;
+        assert_eq!(announced(report).unwrap(), 12);
+        assert!(announced("{}").is_err());
+    }
 
     #[test]
     fn thousands_stand_apart() {

@@ -36,6 +36,7 @@ pub(super) struct World {
     state: StateFolder,
     running: BTreeMap<String, Running>,
     kept: bool,
+    logs_kept: bool,
 }
 
 impl World {
@@ -50,7 +51,7 @@ impl World {
         let state = StateFolder::of(&file);
         state.create().map_err(unusable)?;
         let topology = topology::parse(&text).expect("the demo's own file has no faults");
-        Ok(Self { folder, file, topology, state, running: BTreeMap::new(), kept: false })
+        Ok(Self { folder, file, topology, state, running: BTreeMap::new(), kept: false, logs_kept: false })
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -163,6 +164,11 @@ impl World {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Leaves files and logs when the demo ends, for somebody to look at.
+    pub(super) fn keep_logs(&mut self) {
+        self.logs_kept = true;
+    }
+
     /// Leaves everything at work when the demo ends.
     pub(super) fn keep(&mut self) {
         self.kept = true;
@@ -190,6 +196,9 @@ impl Drop for World {
         }
         for running in self.running.values() {
             running.kill_now();
+        }
+        if self.logs_kept {
+            return;
         }
         // What cannot be removed from the temporary folder is left to the system's own cleaning.
         let _ = std::fs::remove_dir_all(&self.folder);
@@ -221,6 +230,7 @@ listen = "127.0.0.1:{west}"
 admin = "127.0.0.1:{west_admin}"
 data = "{west_data}"
 store = "lake"
+auto_create_topics = true
 
 [cluster.east]
 datacenter = "dc-east"
@@ -228,6 +238,7 @@ listen = "127.0.0.1:{east}"
 admin = "127.0.0.1:{east_admin}"
 data = "{east_data}"
 store = "lake"
+auto_create_topics = true
 
 [topic.{TOPIC}]
 clusters = ["west"]

@@ -137,7 +137,7 @@ fn partition_lines(out: &mut String, found: &PartitionReport, now_ms: i64) {
             ),
         ),
     }
-    line(out, format_args!("      new records begin at {}", found.new_start));
+    line(out, format_args!("      new records come after offset {}", found.new_start));
 }
 
 fn line(out: &mut String, what: std::fmt::Arguments<'_>) {

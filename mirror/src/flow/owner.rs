@@ -55,7 +55,7 @@ pub(crate) fn assign(_protocol: &str, members: &[Candidate]) -> Vec<(Text, Bytes
     members.iter().map(|member| (member.member_id.clone(), data(member))).collect()
 }
 
-/// Runs a flow until `stop`, or until it turns out to be promoted.
+/// Runs a flow until `stop`; one that turns out to be promoted does nothing any more.
 pub(crate) async fn run_flow(spec: FlowSpec, options: Options, board: Board, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let worked = tokio::select! {
@@ -67,6 +67,8 @@ pub(crate) async fn run_flow(spec: FlowSpec, options: Options, board: Board, sto
             Err(FlowError::Promoted { at_ms, .. }) => {
                 tracing::warn!(flow = spec.name, at_ms, "the flow was promoted and stays stopped");
                 board.change(&spec.name, |flow| flow.state = FlowState::Promoted { at_ms });
+                // Whoever asks how the flow is gets to know it.
+                stop.cancelled().await;
                 return;
             }
             Err(error) => {

@@ -37,13 +37,18 @@ async fn engine(store: Arc<dyn Store>, seed: u64) -> Arc<Engine> {
 }
 
 async fn eventually(what: &str, done: impl Fn() -> bool) {
-    for _ in 0..30_000 {
+    assert!(in_time(done).await, "{what} did not happen");
+}
+
+/// Waits for half an hour of the engine's time.
+async fn in_time(done: impl Fn() -> bool) -> bool {
+    for _ in 0..18_000 {
         if done() {
-            return;
+            return true;
         }
         crate::timers::sleep(Duration::from_millis(100)).await;
     }
-    panic!("{what} did not happen");
+    false
 }
 
 fn all_released(log: &MemoryLog) -> bool {
@@ -212,10 +217,8 @@ async fn two_writers(seed: u64) {
         let new = start(seed * 2 + 1).await;
         new.attach(PARTITION, POLICY, twin.clone());
         // Whoever reached the store last owns it: the old one too, when it could not connect before.
-        eventually(&format!("seed {seed}: archiving"), || {
-            all_released(&twin) || (new.is_refused() && all_released(&log))
-        })
-        .await;
+        let archived = in_time(|| all_released(&twin) || (new.is_refused() && all_released(&log))).await;
+        assert!(archived, "seed {seed}: nobody archived all: {:?}, {:?}", old.status(), new.status());
         let calm = engine(Arc::new(memory.clone()), 5_000 + seed).await;
         calm.attach(PARTITION, POLICY, twin.clone());
         eventually("loading", || calm.partition(PARTITION).unwrap().source.view.get().is_some()).await;
@@ -512,6 +515,7 @@ async fn retention_moves_the_start_first_and_deletes_after_the_grace() {
     engine.close().await;
     let again = super::tests::engine(Arc::new(memory.clone()), 9).await;
     archived(&again, &log, "a restart").await;
+    eventually("loading", || again.partition(PARTITION).unwrap().source.view.get().is_some()).await;
     assert_eq!(read_all(&again, 400, 1 << 20).await, expected);
 }
 
