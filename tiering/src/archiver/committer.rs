@@ -6,7 +6,6 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hotlog::PartitionId;
-use wire::ids::Offset;
 
 use crate::keys;
 use crate::limits::{HOT_ROWS, SPILL_ROWS};
@@ -63,8 +62,8 @@ impl Committer {
         self.register.state()
     }
 
-    /// Makes an uploaded segment visible.
-    pub(crate) async fn add_segment(&mut self, packed: &Packed) -> Result<Committed, CommitError> {
+    /// Makes an uploaded segment visible, unless another writer has archived those offsets meanwhile.
+    pub(crate) async fn add_segment(&mut self, packed: &Packed) -> Result<(), CommitError> {
         self.spill_if_long().await?;
         let identity = &packed.identity;
         let row = SegmentRow {
@@ -84,25 +83,21 @@ impl Committer {
         let state = self
             .register
             .commit(|manifest| {
-                // A try whose answer was lost may have committed this very object.
-                let known = manifest.row(row.attempt).is_some();
+                // A try whose answer was lost may have committed this very object; another writer, its like.
+                let known = manifest.end_offset() >= row.next_offset;
                 let epochs = packed.epochs.clone();
                 Ok(if known { Vec::new() } else { vec![PartitionEdit::AddSegment { row, epochs }] })
             })
             .await?;
         self.view.set(state);
-        Ok(self.committed_to(row.next_offset))
+        Ok(())
     }
 
-    /// Proof for everything that the loaded manifest names already: what a restart releases.
-    pub(crate) fn committed_so_far(&self) -> Option<Committed> {
-        let end = self.state().end_offset();
-        (!self.register.is_new()).then(|| self.committed_to(end))
-    }
-
-    fn committed_to(&self, end: Offset) -> Committed {
-        let log = &self.state().log;
-        Committed::by_manifest(PartitionId { topic_id: log.topic_id, partition: log.partition }, end)
+    /// Proof for everything that the manifest names, whoever put it there.
+    pub(crate) fn committed(&self) -> Option<Committed> {
+        let state = self.state();
+        let partition = PartitionId { topic_id: state.log.topic_id, partition: state.log.partition };
+        (!self.register.is_new()).then(|| Committed::by_manifest(partition, state.end_offset()))
     }
 
     /// Commits edits that `decide` finds in the newest state.

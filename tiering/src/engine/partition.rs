@@ -121,8 +121,11 @@ impl Tiered {
         change(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Hands the local log what is committed, where that is more than before.
     fn release(&self, committed: Option<Committed>) {
-        if let Some(committed) = committed {
+        let before = self.committed();
+        let news = |now: &Committed| before.is_none_or(|before| before.end() < now.end());
+        if let Some(committed) = committed.filter(news) {
             self.show(|shown| shown.committed = Some(committed));
             self.local.release(committed);
         }
@@ -151,7 +154,6 @@ async fn work(engine: &Arc<Engine>, tiered: &Arc<Tiered>) {
             Err(error) => fail(engine, tiered, &error.into(), &mut backoff).await,
         }
     };
-    tiered.release(committer.committed_so_far());
     let mut keeper = Keeper {
         engine: engine.clone(),
         tiered: tiered.clone(),
@@ -224,6 +226,8 @@ impl Keeper {
 
     /// Does one thing; `false` when there is nothing to do.
     async fn step(&mut self) -> Result<bool, StepError> {
+        // An earlier start, or another writer, may have committed what this log still has.
+        self.tiered.release(self.committer.committed());
         self.note_damaged().await?;
         let (view, segments) = self.look().await?;
         let did = match next_step(&view) {
@@ -313,7 +317,7 @@ impl Keeper {
             }
         };
         drop(slot);
-        let committed = self.committer.add_segment(&packed).await?;
+        self.committer.add_segment(&packed).await?;
         self.may_adopt = false;
         Counters::add(&engine.metrics.copy_bytes, packed.object_bytes);
         tracing::debug!(
@@ -324,7 +328,7 @@ impl Keeper {
             object_bytes = packed.object_bytes,
             "segment is in the store"
         );
-        self.tiered.release(Some(committed));
+        self.tiered.release(self.committer.committed());
         Ok(())
     }
 
