@@ -12,7 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hotlog::{LogDirectory, LogOptions, Origin, PartitionConfig, PartitionId, TopicDirectory};
+use hotlog::epochs::EpochHistory;
+use hotlog::{LogBeginning, LogDirectory, LogOptions, Origin, PartitionConfig, PartitionId, TopicDirectory};
 use tiering::cluster_record::{GroupSnapshot, TopicRecord};
 use tiering::recover::{RecoveredCluster, RecoveredPartition};
 use wire::batch::{EndMarker, EndMarkerPlace, TransactionEnd};
@@ -228,6 +229,17 @@ fn topic_records(cluster: &RecoveredCluster, plan: &Plan<'_>, now_ms: i64) -> Ve
     records
 }
 
+/// The log start where the tiered history has it; behind the gap, where there is none.
+fn beginning(log: &RecoveredPartition) -> LogBeginning {
+    if log.tiered_end <= log.log_start {
+        return LogBeginning::at(log.new_start);
+    }
+    let mut epochs = EpochHistory::default();
+    log.epochs.iter().for_each(|start| epochs.assign(start.epoch, start.start_offset));
+    epochs.truncate_from_start(log.log_start);
+    LogBeginning { log_start: log.log_start, local_start: log.new_start, epochs }
+}
+
 /// Lets a log go on behind the gap, with its start where the tiered history has it.
 ///
 /// A history gets an empty transaction's end behind the gap: the one kind of batch that every client reads without giving
@@ -242,10 +254,11 @@ async fn start_log(
     let id = PartitionId { topic_id, partition: log.partition };
     let said = |error: &dyn std::fmt::Display| format!("partition {id}: {error}");
     let hot = directory.create_partition(id, PartitionConfig::default()).map_err(|error| said(&error))?;
-    let room = directory.reserve_room(hot.change_bytes()).await.map_err(|error| said(&error))?;
-    let ticket = hot.start_log_at(room, log.new_start).map_err(|error| said(&error))?;
+    let beginning = beginning(log);
+    let room = directory.reserve_room(beginning.room_bytes()).await.map_err(|error| said(&error))?;
+    let ticket = hot.begin_log(room, &beginning).map_err(|error| said(&error))?;
     directory.commit(ticket).await.map_err(|error| said(&error))?;
-    if log.tiered_end <= log.log_start {
+    if beginning.log_start == beginning.local_start {
         return Ok(());
     }
     let end = EndMarker { end: TransactionEnd::Commit, coordinator_epoch: 0 };

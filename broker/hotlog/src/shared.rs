@@ -44,6 +44,8 @@ pub(crate) struct Queues {
     pub(crate) removed: Vec<PartitionId>,
     /// A checkpoint is wanted although the journal does not need one.
     pub(crate) checkpoint_now: bool,
+    /// The archiver found sealed segments that only a checkpoint lets it take.
+    pub(crate) archiver_waits: bool,
     /// The directory is gone: nobody looks at the lists any more.
     ended: bool,
 }
@@ -53,8 +55,6 @@ impl Queues {
     fn end(&mut self) {
         *self = Self { ended: true, ..Self::default() };
     }
-    /// The archiver found sealed segments that only a checkpoint lets it take.
-    pub(crate) archiver_waits: bool,
 }
 
 impl Shared {
