@@ -96,23 +96,29 @@ pub(crate) fn of_read(refused: &ReadRefused) -> ErrorCode {
                 ErrorCode::REPLICA_NOT_AVAILABLE
             }
             TierReadError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
-            TierReadError::Damaged { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
+            // Not a code that clients try again without a word.
+            TierReadError::Damaged { .. } => ErrorCode::CORRUPT_MESSAGE,
         },
         ReadRefused::Unreadable(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        ReadRefused::CutShort { .. } => ErrorCode::CORRUPT_MESSAGE,
     }
 }
 
 fn of_hot_read(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
-        ReadError::NotLocal { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        // It is in a store that this broker was not given: nothing that a reader should be reset for.
+        ReadError::NotLocal { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
         ReadError::Deleted(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         ReadError::Storage(error) => of_storage(error),
     }
 }
 
-fn of_storage(_error: &StorageError) -> ErrorCode {
-    ErrorCode::KAFKA_STORAGE_ERROR
+fn of_storage(error: &StorageError) -> ErrorCode {
+    match error {
+        StorageError::Damaged { .. } => ErrorCode::CORRUPT_MESSAGE,
+        _ => ErrorCode::KAFKA_STORAGE_ERROR,
+    }
 }
 
 /// The code of a change of a log's bounds.

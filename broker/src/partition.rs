@@ -53,6 +53,16 @@ pub(crate) enum ReadRefused {
     /// A batch that was read is damaged.
     #[error("{0}")]
     Unreadable(String),
+    /// A segment's file is shorter than the log made it.
+    #[error("a segment of {partition} is cut short: its file has {found} of at least {expected} bytes")]
+    CutShort {
+        /// The partition.
+        partition: PartitionId,
+        /// What the file has.
+        found: u64,
+        /// What it should have.
+        expected: u64,
+    },
 }
 
 impl From<RecordsError> for ReadRefused {
@@ -218,14 +228,20 @@ impl Partition {
         isolation: Isolation,
     ) -> Result<Read, ReadRefused> {
         let mut from = from;
-        if from >= self.hot.log_start() && from < self.hot.local_log_start() && self.tiered.is_some() {
-            match self.read_cold(from, limits.max_bytes).await? {
-                Cold::Found(read) => return Ok(read),
-                // Nothing is left between there and the local log: it goes on here.
-                Cold::HoleUpTo(end) => from = end,
+        loop {
+            if from >= self.hot.log_start() && from < self.hot.local_log_start() && self.tiered.is_some() {
+                match self.read_cold(from, limits.max_bytes).await? {
+                    Cold::Found(read) => return Ok(read),
+                    // Nothing is left between there and the local log: it goes on here.
+                    Cold::HoleUpTo(end) => from = end,
+                }
+            }
+            match self.read_hot(from, limits, isolation).await {
+                // The local copy went in this very moment.
+                Err(ReadRefused::Hot(ReadError::NotLocal { .. })) if self.tiered.is_some() => {}
+                found => return found,
             }
         }
-        self.read_hot(from, limits, isolation).await
     }
 
     async fn read_hot(
@@ -245,11 +261,11 @@ impl Partition {
             pieces.push(match piece {
                 HotPiece::Memory(bytes) => Piece::Memory(bytes),
                 HotPiece::File(range) => match range.std_file() {
-                    Some(file) => Piece::File(FileRange {
-                        file: Arc::clone(file),
-                        position: range.position,
-                        length: range.length,
-                    }),
+                    Some(file) => {
+                        self.check_length(file, range.position + range.length as u64)?;
+                        let (position, length) = (range.position, range.length);
+                        Piece::File(FileRange { file: Arc::clone(file), position, length })
+                    }
                     None => {
                         let read = on_disk_thread(move || range.read()).await?;
                         Piece::Memory(read.map_err(|error| ReadRefused::Unreadable(error.to_string()))?)
@@ -264,6 +280,15 @@ impl Partition {
             log_start: found.log_start,
             aborted: found.aborted.iter().map(|range| (range.producer_id.0, range.first_offset.0)).collect(),
         })
+    }
+
+    /// The answer is promised its length before the file is sent: a torn file has to be noticed now.
+    fn check_length(&self, file: &std::fs::File, expected: u64) -> Result<(), ReadRefused> {
+        let found = file.metadata().map_err(|error| ReadRefused::Unreadable(error.to_string()))?.len();
+        match found < expected {
+            true => Err(ReadRefused::CutShort { partition: self.id(), found, expected }),
+            false => Ok(()),
+        }
     }
 
     async fn read_cold(&self, from: Offset, max_bytes: usize) -> Result<Cold, ReadRefused> {

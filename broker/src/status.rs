@@ -102,6 +102,12 @@ impl Subject for AdminSubject {
             TopicStatus { name: topic.name.to_string(), partitions, topic_id }
         });
         let mut alarms = broker.alarms();
+        let damaged =
+            tier.iter().flat_map(|tier| &tier.partitions).filter(|each| each.quarantined_segments > 0);
+        alarms.extend(damaged.map(|each| {
+            let (topic, partition, count) = (&each.topic_id, each.partition, each.quarantined_segments);
+            format!("{count} tiered segments of {topic}-{partition} are damaged: `longhaul tier verify` names them")
+        }));
         let troubled = tier.iter().flat_map(|tier| &tier.partitions);
         alarms.extend(troubled.filter_map(|partition| {
             let trouble = partition.trouble.as_ref()?;

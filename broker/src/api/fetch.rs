@@ -229,6 +229,9 @@ impl<'a> Fetch<'a> {
             Err(refused) => {
                 let reading = &mut self.readings[index];
                 reading.error = error_codes::of_read(&refused);
+                if matches!(reading.error, ErrorCode::CORRUPT_MESSAGE | ErrorCode::KAFKA_STORAGE_ERROR) {
+                    self.broker.raise_alarm("read", refused.to_string());
+                }
                 reading.note_bounds();
                 if reading.error != ErrorCode::OFFSET_OUT_OF_RANGE {
                     tracing::warn!(partition = %partition.id(), %from, error = %refused, "a read failed");
