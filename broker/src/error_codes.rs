@@ -126,7 +126,7 @@ pub(crate) fn of_change(error: &ChangeError) -> ErrorCode {
     match error {
         ChangeError::OutOfRange { .. } | ChangeError::NotEmpty(_) => ErrorCode::OFFSET_OUT_OF_RANGE,
         ChangeError::Deleted(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        ChangeError::Room { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
+        ChangeError::Room { .. } | ChangeError::Beginning { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
         ChangeError::Commit(error) => of_commit(error),
         ChangeError::Read(error) => of_storage(error),
     }

@@ -317,3 +317,109 @@ async fn write_groups(
     }
     Ok((groups, offsets))
 }
+
+#[cfg(test)]
+mod tests {
+    use tiering::cluster_record::{ClusterIdentity, GroupOffset};
+    use tiering::object::EpochStart;
+    use tiering::recover::{RecoveredTopic, RecoveryReport};
+    use wire::ids::{LeaderEpoch, Offset};
+
+    use super::*;
+    use crate::metadata::log::replay;
+
+    const NEW_START: Offset = Offset(1 << 40);
+    const TOPIC: TopicId = TopicId([4; 16]);
+
+    fn cluster() -> RecoveredCluster {
+        let topic = |topic_id, name: &str, deleted_at_ms| TopicRecord {
+            topic_id,
+            name: name.to_owned(),
+            partitions: 1,
+            configs: [("retention.ms".to_owned(), "-1".to_owned())].into(),
+            deleted_at_ms,
+        };
+        let committed = GroupOffset {
+            topic_id: TOPIC,
+            partition: 0,
+            offset: 70,
+            leader_epoch: 3,
+            metadata: String::new(),
+        };
+        let partition = RecoveredPartition {
+            partition: 0,
+            log_start: Offset(7),
+            tiered_end: Offset(100),
+            new_start: NEW_START,
+            epochs: vec![EpochStart { epoch: LeaderEpoch(3), start_offset: Offset(0) }],
+        };
+        RecoveredCluster {
+            identity: ClusterIdentity {
+                cluster_id: TopicId([9; 16]).to_string(),
+                cluster_name: "west".to_owned(),
+                recovery_generation: 2,
+                fresh: false,
+            },
+            topics: vec![RecoveredTopic {
+                record: topic(TOPIC, "flights", None),
+                partitions: vec![partition],
+            }],
+            deleted_topics: vec![topic(TopicId([5; 16]), "flights", Some(11))],
+            next_leader_epoch: LeaderEpoch(70_000),
+            next_producer_id: ProducerId(1 << 33),
+            groups: Some(GroupSnapshot {
+                taken_at_ms: 1,
+                groups: [("g".to_owned(), vec![committed])].into(),
+            }),
+            report: RecoveryReport {
+                cluster_manifest_at_ms: 1,
+                group_offsets_at_ms: Some(1),
+                partitions: Vec::new(),
+                damage: Vec::new(),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_store_says_is_what_the_next_start_finds() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = RebuildOptions { data: folder.path().join("data"), journal: None };
+        let rebuilt = rebuild(&options, &cluster()).await.unwrap();
+        assert_eq!(rebuilt, Rebuilt { topics: 1, partitions: 1, groups: 1, group_offsets: 1 });
+
+        let recovering = LogDirectory::open(LogOptions::new(options.data.clone())).unwrap();
+        let image = replay(&recovering.metadata_batches().unwrap()).unwrap();
+        let identity = image.identity.clone().unwrap();
+        assert_eq!((identity.cluster_id, identity.recovery_generation), (TopicId([9; 16]), 2));
+        assert_eq!(image.topic("flights").unwrap().topic_id, TOPIC);
+        assert_eq!(image.deleted().count(), 1);
+        assert_eq!(image.next_producer_id, 1 << 33);
+        let live = image.topics().map(|topic| topic.topic_id).collect();
+        let deleted = image.deleted().map(|(id, _)| id).collect();
+        let (directory, _) = recovering.finish(&TopicDirectory { live, deleted }).unwrap();
+        assert!(directory.leader_epoch() > LeaderEpoch(70_000));
+        let hot = directory.partition(PartitionId { topic_id: TOPIC, partition: 0 }).unwrap();
+        assert_eq!((hot.log_start(), hot.local_log_start()), (Offset(7), NEW_START));
+        assert_eq!(hot.high_watermark(), Offset(NEW_START.0 + 1), "the mark that leads readers over the gap");
+        let offsets = PartitionId {
+            topic_id: image.topic(OFFSETS_TOPIC).unwrap().topic_id,
+            partition: partition_for("g"),
+        };
+        assert_eq!(directory.partition(offsets).unwrap().high_watermark(), Offset(1));
+        directory.close().unwrap();
+
+        let again = rebuild(&options, &cluster()).await.unwrap_err();
+        assert!(matches!(again, RebuildError::NotEmpty { .. }), "{again}");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_cannot_be_is_refused_before_anything_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = RebuildOptions { data: folder.path().join("data"), journal: None };
+        let mut odd = cluster();
+        odd.identity.cluster_id = "no id".to_owned();
+        let refused = rebuild(&options, &odd).await.unwrap_err();
+        assert!(matches!(refused, RebuildError::Description(_)), "{refused}");
+        assert_eq!(std::fs::read_dir(&options.data).unwrap().count(), 0);
+    }
+}
