@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use tests::clients::exchange::is_what_was_written;
 use tests::clients::python::{Acknowledged, Consumed, Python};
 use tests::flights::{self, Record};
@@ -69,29 +70,29 @@ fn a_lost_data_folder_is_rebuilt_from_the_bucket() {
     let records = distinct_records(RECORDS);
     let acknowledged = Python::Confluent.produce(&west.bootstrap(), TOPIC, &records, &[]).unwrap();
     wait_until_released(&west, TOPIC).unwrap();
-    let tiered: BTreeMap<i32, i64> = partitions_of(&west, TOPIC)
-        .unwrap()
-        .iter()
-        .map(|(partition, each)| (*partition, each.tiered_end_offset.unwrap()))
-        .collect();
+    let seen = partitions_of(&west, TOPIC).unwrap();
     let ends = offsets(&west);
 
     west.kill9().unwrap();
     let (data, store) = (west.data().display().to_string(), tiered::store_of("west"));
-    let recover = || tier(&["recover", "--data", &data, "--store", &store], &minio).unwrap();
+    let recover = || tier(&["recover", "--data", &data, "--store", &store, "--json"], &minio).unwrap();
     let refused = recover().success().unwrap_err().to_string();
     assert!(refused.contains("is not empty"), "{refused}");
     std::fs::remove_dir_all(west.data()).unwrap();
     let refusal = west.refusal().unwrap();
     assert!(refusal.contains("longhaul tier recover"), "{refusal}");
 
-    let report = recover().success().unwrap();
-    for (partition, end) in &tiered {
-        assert!(
-            report.contains(&format!("partition {partition}: offsets 0 to {} are there", end - 1)),
-            "{report}"
-        );
-        assert!(report.contains(&format!("whatever came after offset {}", end - 1)), "{report}");
+    let said: serde_json::Value = serde_json::from_str(&recover().success().unwrap()).unwrap();
+    assert_eq!((&said["cluster"], &said["recovery_generation"]), (&json!("west"), &json!(1)));
+    let reported = said["report"]["partitions"].as_array().unwrap();
+    let tiered: BTreeMap<i32, i64> = reported
+        .iter()
+        .filter(|each| each["topic"] == TOPIC)
+        .map(|each| (each["partition"].as_i64().unwrap() as i32, each["lost_from"].as_i64().unwrap()))
+        .collect();
+    for (partition, each) in &seen {
+        assert!(tiered[partition] >= each.tiered_end_offset.unwrap(), "{said}");
+        assert!(tiered[partition] <= ends[partition].1, "{said}");
     }
     west.restart().unwrap();
 
