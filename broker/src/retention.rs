@@ -20,7 +20,8 @@ use crate::topic_config::TopicConfig;
 
 /// How often partitions are looked at.
 const INTERVAL: Duration = Duration::from_secs(15);
-/// How many passes lie between two copies of group offsets to the store.
+/// Group offsets are copied to the store at every pass that finds them changed, and after so many passes anyway, so that
+/// their age there says how old they may be at most.
 const PASSES_PER_SNAPSHOT: u64 = 4;
 
 /// The clocks at a pass, kept to compare with those of the next.
@@ -49,13 +50,18 @@ pub(crate) async fn run(broker: Arc<Broker>) {
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut before = None;
+    let mut copied = (0, BTreeMap::new());
     for pass in 1u64.. {
         tick.tick().await;
         let now = Moment::now(&*broker.clock);
         pass_over(&broker, now.since(before)).await;
         before = Some(now);
-        if pass % PASSES_PER_SNAPSHOT == 0 {
-            snapshot_groups(&broker);
+        if let Some(snapshot) = group_snapshot(&broker)
+            && (snapshot.groups != copied.1 || pass >= copied.0 + PASSES_PER_SNAPSHOT)
+            && let Some(tier) = &broker.tier
+        {
+            copied = (pass, snapshot.groups.clone());
+            tier.record_group_offsets(snapshot);
         }
     }
 }
@@ -142,10 +148,10 @@ async fn one(
     }
 }
 
-/// Copies the committed offsets of all groups to the store.
-fn snapshot_groups(broker: &Broker) {
-    let Some(tier) = &broker.tier else { return };
-    let Ok(groups) = broker.groups.committed() else { return };
+/// The committed offsets of all groups, for the store; none while groups are being loaded, or without a store.
+fn group_snapshot(broker: &Broker) -> Option<GroupSnapshot> {
+    broker.tier.as_ref()?;
+    let groups = broker.groups.committed().ok()?;
     let topics = broker.topics();
     let mut snapshot = GroupSnapshot { taken_at_ms: broker.clock.wall_ms(), groups: BTreeMap::new() };
     for (group, offsets) in groups {
@@ -160,5 +166,5 @@ fn snapshot_groups(broker: &Broker) {
         });
         snapshot.groups.insert(group, known.collect());
     }
-    tier.record_group_offsets(snapshot);
+    Some(snapshot)
 }
