@@ -8,6 +8,7 @@ use control::v1::{BrokerStatus, PartitionStatus, StatusReply, StoreStatus, Topic
 use control::{Kind, Metric, Subject};
 
 use tiering::{TierMetrics, TierState, TierStatus};
+use wire::ids::Offset;
 
 use crate::broker::Broker;
 use crate::options::BrokerOptions;
@@ -46,7 +47,10 @@ fn partition_status(partition: &Partition, tiered: Option<&tiering::PartitionSta
         local_bytes: hot.local_size_bytes().unwrap_or(0),
         tiered_end_offset: tiered.map(|tiered| tiered.end_offset).filter(|end| *end >= 0),
         tiered_stored_bytes: tiered.map(|tiered| tiered.object_bytes),
-        unprotected_bytes: tiered.map(|tiered| tiered.copy_lag_bytes),
+        unprotected_bytes: tiered.and_then(|tiered| {
+            // Before the store answered, nothing is known to be there.
+            hot.local_size_bytes_from(Offset(tiered.end_offset.max(0))).ok()
+        }),
         unprotected_age_ms: tiered.and_then(|tiered| u64::try_from(tiered.oldest_unprotected_age_ms).ok()),
     }
 }

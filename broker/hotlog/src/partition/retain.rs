@@ -103,7 +103,16 @@ impl Partition {
     /// # Errors
     /// [`StorageError`].
     pub fn local_size_bytes(&self) -> Result<u64, StorageError> {
-        let sealed: u64 = self.sealed_metas(Offset(0))?.iter().map(|meta| meta.size_bytes).sum();
+        self.local_size_bytes_from(Offset(0))
+    }
+
+    /// Bytes of the segments that reach beyond `from`, the active one in any case. Reads the folder when asked first: blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn local_size_bytes_from(&self, from: Offset) -> Result<u64, StorageError> {
+        let sealed: u64 = self.sealed_metas(from)?.iter().map(|meta| meta.size_bytes).sum();
         let open: u64 = lock(&self.state).open.iter().map(|open| u64::from(open.size_bytes)).sum();
         Ok(sealed + open)
     }
