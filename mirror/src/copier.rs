@@ -294,6 +294,11 @@ impl Copier {
             let entry = self.queue.pop_front().expect("the front was just looked at");
             self.queued_bytes -= entry.batch.size_bytes();
             self.target_knows_producer = true;
+            let Position { source, target } = self.map.position();
+            if base_offset > target {
+                let producer_id = entry.producer.id;
+                actions.push(Action::LookBetween { producer_id, source, from: target, to: base_offset });
+            }
             if let Err(event) = self.record(&entry.batch, base_offset, leader_epoch) {
                 return self.pause(event, actions);
             }

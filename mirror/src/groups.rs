@@ -12,7 +12,7 @@ use crate::offset_map::{TargetOffset, Translation};
 pub enum Reason {
     /// The group has members at the target.
     ActiveAtTarget,
-    /// The group is beyond what was copied; it follows with the copy.
+    /// The group is beyond what was copied; it stands at the end of the copy and follows with it.
     AheadOfCopy,
     /// The position is below what the offset map holds.
     BeforeMap,
@@ -40,11 +40,11 @@ impl fmt::Display for Reason {
 /// What to do with one position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Commit this, with leader epoch -1.
-    Commit(TargetOffset),
-    /// The target has it already.
-    InPlace(TargetOffset),
-    /// Leave it, and say why.
+    /// Commit this, with leader epoch -1; the reason, if any, says why it is not the group's very place.
+    Commit(TargetOffset, Option<Reason>),
+    /// The target has it already; the reason as with a commit.
+    InPlace(TargetOffset, Option<Reason>),
+    /// Leave what is there, and say why.
     Leave(Reason),
 }
 
@@ -59,20 +59,21 @@ pub struct AtTarget {
     pub may_go_back: bool,
 }
 
-/// Decides on one position of a group.
+/// Decides on one position of a group. One that is ahead of the copy is put at its end: nothing of the copy is read
+/// twice then, and what is copied later is read.
 #[must_use]
 pub fn decide(translated: Option<Translation<TargetOffset>>, at_target: AtTarget) -> Verdict {
-    let exact = match translated {
+    let (offset, reason) = match translated {
         None => return Verdict::Leave(Reason::NotCopied),
-        Some(Translation::Ahead(_)) => return Verdict::Leave(Reason::AheadOfCopy),
         Some(Translation::Before(_) | Translation::Foreign(_)) => return Verdict::Leave(Reason::BeforeMap),
-        Some(Translation::Exact(offset)) => offset,
+        Some(Translation::Exact(offset)) => (offset, None),
+        Some(Translation::Ahead(offset)) => (offset, Some(Reason::AheadOfCopy)),
     };
     match at_target.position {
-        Some(there) if there == exact.0 => Verdict::InPlace(exact),
+        Some(there) if there == offset.0 => Verdict::InPlace(offset, reason),
         _ if at_target.active => Verdict::Leave(Reason::ActiveAtTarget),
-        Some(there) if there > exact.0 && !at_target.may_go_back => Verdict::Leave(Reason::TargetFurther),
-        _ => Verdict::Commit(exact),
+        Some(there) if there > offset.0 && !at_target.may_go_back => Verdict::Leave(Reason::TargetFurther),
+        _ => Verdict::Commit(offset, reason),
     }
 }
 
@@ -87,11 +88,12 @@ pub struct ReadAgain {
     pub partition: i32,
     /// The group's position at the source when it was last synced.
     pub source: i64,
-    /// First target offset that may be read again; `None` when the group has no position at the target.
+    /// The group's position at the target, and so the first offset that may be read again; `None` when it has none
+    /// there.
     pub from: Option<i64>,
     /// First target offset that cannot have been read before.
     pub to: i64,
-    /// Why there is no position at the target.
+    /// Why it is not the very place at which the group stood at the source.
     pub reason: Option<String>,
 }
 
@@ -112,19 +114,22 @@ mod tests {
     }
 
     #[test]
-    fn only_exact_positions_of_idle_groups_move_and_only_forward() {
+    fn positions_of_idle_groups_move_and_only_forward() {
         let exact = |offset| Some(Translation::Exact(TargetOffset(offset)));
         let active = AtTarget { active: true, ..AtTarget::default() };
-        assert_eq!(decide(exact(7), at(None)), Verdict::Commit(TargetOffset(7)));
-        assert_eq!(decide(exact(0), at(None)), Verdict::Commit(TargetOffset(0)));
-        assert_eq!(decide(exact(7), at(Some(5))), Verdict::Commit(TargetOffset(7)));
-        assert_eq!(decide(exact(7), at(Some(7))), Verdict::InPlace(TargetOffset(7)));
+        assert_eq!(decide(exact(7), at(None)), Verdict::Commit(TargetOffset(7), None));
+        assert_eq!(decide(exact(0), at(None)), Verdict::Commit(TargetOffset(0), None));
+        assert_eq!(decide(exact(7), at(Some(5))), Verdict::Commit(TargetOffset(7), None));
+        assert_eq!(decide(exact(7), at(Some(7))), Verdict::InPlace(TargetOffset(7), None));
         assert_eq!(decide(exact(7), at(Some(9))), Verdict::Leave(Reason::TargetFurther));
         let back = AtTarget { may_go_back: true, ..at(Some(9)) };
-        assert_eq!(decide(exact(7), back), Verdict::Commit(TargetOffset(7)));
+        assert_eq!(decide(exact(7), back), Verdict::Commit(TargetOffset(7), None));
         assert_eq!(decide(exact(7), active), Verdict::Leave(Reason::ActiveAtTarget));
         let ahead = Some(Translation::Ahead(TargetOffset(7)));
-        assert_eq!(decide(ahead, at(None)), Verdict::Leave(Reason::AheadOfCopy));
+        let end_of_copy = Some(Reason::AheadOfCopy);
+        assert_eq!(decide(ahead, at(None)), Verdict::Commit(TargetOffset(7), end_of_copy));
+        assert_eq!(decide(ahead, at(Some(7))), Verdict::InPlace(TargetOffset(7), end_of_copy));
+        assert_eq!(decide(ahead, active), Verdict::Leave(Reason::ActiveAtTarget));
         let before = Some(Translation::Before(TargetOffset(7)));
         assert_eq!(decide(before, at(None)), Verdict::Leave(Reason::BeforeMap));
         assert_eq!(decide(None, at(None)), Verdict::Leave(Reason::NotCopied));

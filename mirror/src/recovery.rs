@@ -143,6 +143,21 @@ pub fn match_tail(expected: Expected<'_>, tail: &[TailBatch], known: Option<Know
     }
 }
 
+/// Whether batches that lie between two that were acknowledged are somebody else's. A request of an owner before may
+/// come later than anybody waits, when the target has forgotten the producer: it is then stored twice.
+///
+/// # Errors
+/// The event that names the first batch of `producer_id`.
+pub fn expect_foreign(tail: &[TailBatch], producer_id: i64, source: SourceOffset) -> Result<(), EventKind> {
+    let Some(batch) = tail.iter().find(|batch| batch.producer.id == producer_id) else { return Ok(()) };
+    let reason = format!(
+        "{} records of this flow were stored there late and twice: the target had forgotten their producer",
+        batch.offsets
+    );
+    let (from, to) = (source.0, source.0);
+    Err(EventKind::Unmatched { offset: batch.base_offset.0, from, to, reason })
+}
+
 fn after(sequence: i32, intent: &BatchIntent) -> i32 {
     let records =
         i32::try_from(intent.records()).expect("an intent was checked to hold at most i32::MAX records");

@@ -8,13 +8,18 @@
 
 pub mod clients;
 pub mod deadline;
+pub mod fault_proxy;
 pub mod flights;
+pub mod flow;
+pub mod flow_source;
 pub mod installed;
 pub mod kafka;
 pub mod longhaul;
 pub mod minio;
+pub mod oracle;
 pub mod ports;
 pub mod process;
 pub mod ready;
 pub mod scratch;
+pub mod server;
 pub mod tiered;

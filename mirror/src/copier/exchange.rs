@@ -138,6 +138,17 @@ pub enum Action {
         /// What may be there.
         intents: Vec<BatchIntent>,
     },
+    /// The target holds records between the last batch and this one: look whether they are somebody else's.
+    LookBetween {
+        /// Producer that must have written none of them.
+        producer_id: i64,
+        /// Source offset at which the copy stood.
+        source: SourceOffset,
+        /// The first of them.
+        from: TargetOffset,
+        /// The first offset after them.
+        to: TargetOffset,
+    },
     /// Plan again from here on, with batches cut smaller or written in another codec.
     Replan {
         /// First source offset to plan.

@@ -18,7 +18,7 @@ use super::plan::{AbortedTransaction, Fetched, PlanFault, PlanOptions, Planner};
 use super::*;
 use crate::map_topic::Ledger;
 use crate::offset_map::Translation;
-use crate::recovery::{Expected, KnownProducer, Left, TailBatch, Verdict, match_tail};
+use crate::recovery::{Expected, KnownProducer, Left, TailBatch, Verdict, expect_foreign, match_tail};
 
 const FLOW_PRODUCER: i64 = 9_000;
 const FROM_TARGET: i64 = 666;
@@ -465,6 +465,11 @@ impl World {
                     Action::ReadBack { position, producer, intents } => {
                         let arrived = self.settle(position, producer, &intents);
                         more.extend(process.copier.step(Input::ReadBack { arrived }, 0));
+                    }
+                    Action::LookBetween { producer_id, source, from, to } => {
+                        let mut between = self.target.tail();
+                        between.retain(|batch| (from..to).contains(&batch.base_offset));
+                        expect_foreign(&between, producer_id, source).expect("acknowledged to nobody");
                     }
                     Action::Replan { from, .. } => process.planner.rewind(from),
                     Action::Paused(event) => panic!("paused: {event}"),

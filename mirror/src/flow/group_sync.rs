@@ -3,18 +3,16 @@
 //! Owns: asking both clusters, committing, what is written down of it.
 //! Does not own: the decision on a position (`groups`), the translation (`offset_map`).
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use client::group::{Membership, Position};
+use client::group::{Group, Membership, Position};
 use client::{Cluster, RequestError, TopicPartition};
 use wire::{ErrorCode, LeaderEpoch, Offset};
 
 use super::FlowError;
 use super::board::Board;
 use super::map_log::MapWriter;
-use super::partition::SharedCopier;
 use crate::clock::Clock;
 use crate::groups::{AtTarget, Reason, Verdict, decide};
 use crate::map_topic::{GroupPartition, GroupSync, Key, MapRecord, SyncPass};
@@ -29,8 +27,12 @@ const IDLE_STATES: [&str; 3] = ["Empty", "Dead", ""];
 /// How often a pass that changed nothing is still written down, in passes.
 const SAY_AGAIN_AFTER: u32 = 5;
 
-/// The partitions that a session copies, and their copiers.
-pub(crate) type Copied = Mutex<HashMap<TopicPartition, SharedCopier>>;
+/// Where a source offset of a partition, by its name at the source, is at the target; `None` if it is not copied.
+pub(crate) type Translate<'a> =
+    dyn Fn(&TopicPartition, SourceOffset) -> Option<Translation<TargetOffset>> + Sync + 'a;
+
+/// A group's positions at the source.
+pub(crate) type SourcePositions = BTreeMap<TopicPartition, SourceOffset>;
 
 /// Syncs the groups of one flow.
 pub(crate) struct GroupSyncer<'a> {
@@ -39,7 +41,7 @@ pub(crate) struct GroupSyncer<'a> {
     pub(crate) target: &'a Cluster,
     pub(crate) writer: &'a MapWriter,
     pub(crate) board: &'a Board,
-    pub(crate) copied: &'a Copied,
+    pub(crate) translate: &'a Translate<'a>,
 }
 
 impl GroupSyncer<'_> {
@@ -64,119 +66,134 @@ impl GroupSyncer<'_> {
         let at_ms = Clock::system().now_ms();
         let mut pass = SyncPass { at_ms, groups: 0, synced: 0, unsynced: 0 };
         let mut records = Vec::new();
-        for listed in self.source.list_groups().await? {
-            let group = listed.group_id.to_string();
-            if *listed.protocol_type == *PROTOCOL_TYPE || !self.spec.syncs(&group) {
+        for group in groups_at_source(self.source, self.spec).await? {
+            let standing = positions_at_source(self.source, self.spec, &group).await?;
+            if standing.is_empty() {
                 continue;
             }
-            let partitions = self.sync(&group).await?;
-            if partitions.is_empty() {
-                continue;
-            }
-            pass.groups += 1;
-            let synced = partitions.iter().filter(|partition| partition.target.is_some()).count() as u64;
-            pass.synced += synced;
-            pass.unsynced += partitions.len() as u64 - synced;
+            let partitions = carry_over(self.target, self.spec, &group, &standing, self.translate).await?;
+            count(&mut pass, &partitions);
             if said.get(&group) != Some(&partitions) {
-                let key = Key::Group { flow: self.spec.name.clone(), group: group.clone() };
-                let sync = GroupSync { at_ms, partitions: partitions.clone() };
-                records.push(MapRecord::set(&key, sync.encode()));
+                records.push(record(self.spec, &group, at_ms, &partitions));
                 said.insert(group, partitions);
             }
         }
         self.board.change(&self.spec.name, |flow| flow.groups_synced_at_ms = Some(at_ms));
         if say_again || !records.is_empty() {
-            let key = Key::SyncPass { flow: self.spec.name.clone() };
-            records.push(MapRecord::set(&key, pass.encode()));
-            self.writer.commit(records).await?;
+            records.push(pass_record(self.spec, &pass));
+            self.writer.commit_each(records).await?;
         }
         Ok(())
     }
+}
 
-    /// Carries one group's positions over; answers what became of each.
-    async fn sync(&self, group: &str) -> Result<Vec<GroupPartition>, FlowError> {
-        let positions = self.source.group(group).positions(None, false).await?;
-        let wanted: Vec<_> = positions
-            .iter()
-            .filter(|(partition, _)| self.spec.copies(&partition.topic))
-            .map(|(partition, position)| {
-                (partition, position.offset.0, self.translate(partition, position.offset))
-            })
-            .collect();
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let target_group = self.target.group(group);
-        let active = match target_group.describe().await {
-            Ok(described) => !IDLE_STATES.contains(&&*described.group_state),
-            Err(error) if error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) => false,
-            Err(error) => return Err(error.into()),
+/// The groups of the source whose positions the flow carries over.
+pub(crate) async fn groups_at_source(source: &Cluster, spec: &FlowSpec) -> Result<Vec<String>, RequestError> {
+    let listed = source.list_groups().await?;
+    let carried = listed.into_iter().filter(|group| *group.protocol_type != *PROTOCOL_TYPE);
+    let names = carried.map(|group| group.group_id.to_string());
+    Ok(names.filter(|name| spec.syncs(name)).collect())
+}
+
+/// Where a group stands at the source, in the topics that the flow copies.
+pub(crate) async fn positions_at_source(
+    source: &Cluster,
+    spec: &FlowSpec,
+    group: &str,
+) -> Result<SourcePositions, RequestError> {
+    let positions = source.group(group).positions(None, false).await?;
+    let copied = positions.into_iter().filter(|(partition, _)| spec.copies(&partition.topic));
+    Ok(copied.map(|(partition, position)| (partition, SourceOffset(position.offset.0))).collect())
+}
+
+/// Carries one group's positions over; answers what became of each.
+pub(crate) async fn carry_over(
+    target: &Cluster,
+    spec: &FlowSpec,
+    group: &str,
+    standing: &SourcePositions,
+    translate: &Translate<'_>,
+) -> Result<Vec<GroupPartition>, FlowError> {
+    let renamed = |partition: &TopicPartition| {
+        TopicPartition::new(spec.rename.apply(&partition.topic), partition.partition)
+    };
+    let at_target = target.group(group);
+    let active = match at_target.describe().await {
+        Ok(described) => !IDLE_STATES.contains(&&*described.group_state),
+        Err(error) if error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let there = positions_there(&at_target, standing.keys().map(renamed).collect()).await?;
+    let mut commits = BTreeMap::new();
+    let mut outcome = Vec::new();
+    for (partition, source) in standing {
+        let target_partition = renamed(partition);
+        let position = there.get(&target_partition).map(|position| position.offset.0);
+        let verdict =
+            decide(translate(partition, *source), AtTarget { active, position, may_go_back: false });
+        let (target, reason) = match verdict {
+            Verdict::Commit(offset, reason) => {
+                commits.insert(target_partition.clone(), at(offset));
+                (Some(offset.0), reason)
+            }
+            Verdict::InPlace(offset, reason) => (Some(offset.0), reason),
+            Verdict::Leave(reason) => (position, Some(reason)),
         };
-        let there = self.positions_there(&target_group, &wanted).await?;
-        let mut commits = BTreeMap::new();
-        let mut outcome = Vec::new();
-        for (partition, source, translated) in wanted {
-            let target_partition =
-                TopicPartition::new(self.spec.rename.apply(&partition.topic), partition.partition);
-            let position = there.get(&target_partition).map(|position| position.offset.0);
-            let verdict = decide(translated, AtTarget { active, position, may_go_back: false });
-            let (target, reason) = match verdict {
-                Verdict::Commit(offset) => {
-                    commits.insert(target_partition.clone(), at(offset));
-                    (Some(offset.0), None)
-                }
-                Verdict::InPlace(offset) => (Some(offset.0), None),
-                Verdict::Leave(reason) => (None, Some(reason)),
-            };
-            outcome.push((target_partition, source, target, reason));
-        }
-        if !commits.is_empty()
-            && let Err(error) = target_group.commit(&Membership::OUTSIDE, &commits).await
-        {
-            tracing::warn!(group, %error, "the target did not take the group's positions");
-            for (partition, _, target, reason) in &mut outcome {
-                if commits.contains_key(partition) {
-                    (*target, *reason) = (None, Some(Reason::Refused));
-                }
+        outcome.push((target_partition, source.0, target, reason));
+    }
+    if !commits.is_empty()
+        && let Err(error) = at_target.commit(&Membership::OUTSIDE, &commits).await
+    {
+        tracing::warn!(group, %error, "the target did not take the group's positions");
+        for (partition, _, target, reason) in &mut outcome {
+            if commits.contains_key(partition) {
+                *target = there.get(partition).map(|position| position.offset.0);
+                *reason = Some(Reason::Refused);
             }
         }
-        let say =
-            |(partition, source, target, reason): (TopicPartition, i64, Option<i64>, Option<Reason>)| {
-                GroupPartition {
-                    topic: partition.topic.to_string(),
-                    partition: partition.partition,
-                    source,
-                    target,
-                    reason: reason.map(|reason| reason.to_string()),
-                }
-            };
-        Ok(outcome.into_iter().map(say).collect())
     }
-
-    async fn positions_there(
-        &self,
-        group: &client::group::Group,
-        wanted: &[(&TopicPartition, i64, Option<Translation<TargetOffset>>)],
-    ) -> Result<BTreeMap<TopicPartition, Position>, RequestError> {
-        let renamed = |partition: &TopicPartition| {
-            TopicPartition::new(self.spec.rename.apply(&partition.topic), partition.partition)
-        };
-        let asked: Vec<_> = wanted.iter().map(|(partition, ..)| renamed(partition)).collect();
-        match group.positions(Some(&asked), false).await {
-            Err(error) if error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) => Ok(BTreeMap::new()),
-            found => found,
+    let say = |(partition, source, target, reason): (TopicPartition, i64, Option<i64>, Option<Reason>)| {
+        GroupPartition {
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+            source,
+            target,
+            reason: reason.map(|reason| reason.to_string()),
         }
-    }
+    };
+    Ok(outcome.into_iter().map(say).collect())
+}
 
-    fn translate(&self, partition: &TopicPartition, next: Offset) -> Option<Translation<TargetOffset>> {
-        let copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = copied.get(partition)?;
-        let copier = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(copier.as_ref()?.map().translate(SourceOffset(next.0)))
+async fn positions_there(
+    group: &Group,
+    asked: Vec<TopicPartition>,
+) -> Result<BTreeMap<TopicPartition, Position>, RequestError> {
+    match group.positions(Some(&asked), false).await {
+        Err(error) if error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) => Ok(BTreeMap::new()),
+        found => found,
     }
 }
 
 fn at(offset: TargetOffset) -> Position {
     // An epoch of the source would make no sense to the target's leader.
     Position { offset: Offset(offset.0), leader_epoch: LeaderEpoch::NONE, metadata: String::new() }
+}
+
+/// Counts a group into a pass.
+pub(crate) fn count(pass: &mut SyncPass, partitions: &[GroupPartition]) {
+    pass.groups += 1;
+    let exact = partitions.iter().filter(|partition| partition.reason.is_none()).count() as u64;
+    pass.synced += exact;
+    pass.unsynced += partitions.len() as u64 - exact;
+}
+
+/// What is kept of a group.
+pub(crate) fn record(spec: &FlowSpec, group: &str, at_ms: i64, partitions: &[GroupPartition]) -> MapRecord {
+    let key = Key::Group { flow: spec.name.clone(), group: group.to_owned() };
+    MapRecord::set(&key, GroupSync { at_ms, partitions: partitions.to_vec() }.encode())
+}
+
+/// What is kept of a pass.
+pub(crate) fn pass_record(spec: &FlowSpec, pass: &SyncPass) -> MapRecord {
+    MapRecord::set(&Key::SyncPass { flow: spec.name.clone() }, pass.encode())
 }

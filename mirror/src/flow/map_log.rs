@@ -29,6 +29,9 @@ const FETCH_BYTES: i32 = 4 * 1024 * 1024;
 const DECOMPRESSED_BYTES: usize = 64 * 1024 * 1024;
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// Empty answers below the end before the rest counts as taken by a log cleaner: a broker that throttles a client
+/// answers so too, for a while.
+const EMPTY_ANSWERS: u32 = 25;
 /// Claims that another claimant may win before this one gives up.
 const CLAIM_ATTEMPTS: usize = 8;
 
@@ -79,6 +82,7 @@ impl MapReader {
     pub(crate) async fn read_to_end(&mut self, ledger: &mut Ledger) -> Result<(), FlowError> {
         let (start, end) = log_ends(&self.cluster, &map_partition(), Isolation::ReadUncommitted).await?;
         let mut next = self.next.unwrap_or(Offset(0)).max(start);
+        let mut empty = 0;
         while next < end {
             let leader = self.cluster.leader(&map_partition()).await?;
             let round = fetch_round(next, FETCH_BYTES);
@@ -89,8 +93,14 @@ impl MapReader {
                 continue;
             }
             let after = apply(ledger, &fetched.records, next);
-            // A log cleaner may have taken the last batches before the end.
-            next = if after == next { end } else { after };
+            if after > next {
+                (next, empty) = (after, 0);
+            } else if empty < EMPTY_ANSWERS {
+                empty += 1;
+                tokio::time::sleep(RETRY_WAIT).await;
+            } else {
+                next = end;
+            }
         }
         self.next = Some(next);
         Ok(())
@@ -264,6 +274,20 @@ impl MapWriter {
         let lost = || FlowError::Replaced("the map writer has stopped".to_owned());
         self.commits.send((records, done)).await.map_err(|_| lost())?;
         answer.await.map_err(|_| lost())?
+    }
+
+    /// Writes records that need not be read together, in writes of a bounded size.
+    pub(crate) async fn commit_each(&self, records: Vec<MapRecord>) -> Result<(), FlowError> {
+        let (mut gathered, mut bytes) = (Vec::new(), 0);
+        for record in records {
+            if bytes > 0 && bytes + record.size_bytes() > WRITE_BYTES {
+                self.commit(std::mem::take(&mut gathered)).await?;
+                bytes = 0;
+            }
+            bytes += record.size_bytes();
+            gathered.push(record);
+        }
+        if gathered.is_empty() { Ok(()) } else { self.commit(gathered).await }
     }
 }
 

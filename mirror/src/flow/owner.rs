@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use wire::Text;
 
 use super::board::{Board, FlowState};
-use super::session::Session;
+use super::session::{self, Session};
 use super::{FlowError, connect};
 use crate::Options;
 use crate::ownership::{CHOSEN, NOT_CHOSEN, PROTOCOL, PROTOCOL_TYPE, Role, choose};
@@ -89,7 +89,7 @@ pub(crate) async fn run_flow(spec: FlowSpec, options: Options, board: Board, sto
 /// A stop that nothing heeds within the longest drain ends the flow all the same: its target or source hangs.
 async fn stop_and_wait(stop: &CancellationToken) {
     stop.cancelled().await;
-    tokio::time::sleep(super::session::DRAIN_WITHIN + Duration::from_secs(2)).await;
+    tokio::time::sleep(session::DRAIN_WITHIN + Duration::from_secs(2)).await;
 }
 
 async fn work(
@@ -133,6 +133,8 @@ async fn gather(
         }
         role = Role::Owning;
         let drain = stop.child_token();
+        // The source of a promoted flow is often gone, and says nothing of it.
+        session::refuse_promoted(target, spec).await?;
         let source = connect(&spec.from).await?;
         let session = Session { spec, options, board, source: &source, target };
         let mut running = std::pin::pin!(session.run(drain.clone()));

@@ -224,6 +224,19 @@ impl Running<'_> {
             }
             Action::Produce { id, producer, batch } => self.produce(id, producer, batch).await,
             Action::ReadBack { position, producer, intents } => self.read_back(position, producer, intents),
+            Action::LookBetween { producer_id, source, from, to } => {
+                let (target, answers) = (self.task.target.clone(), self.answers.clone());
+                tokio::spawn(async move {
+                    match target.expect_foreign(producer_id, source, from..to).await {
+                        Ok(()) => {}
+                        Err(TailError::Event(event)) => drop(answers.send(Happened::Event(event)).await),
+                        // The next look, or the next recovery, meets what is there.
+                        Err(TailError::Request(error)) => {
+                            tracing::warn!(%error, "what others wrote to the target could not be looked at");
+                        }
+                    }
+                });
+            }
             Action::Replan { from, because } => {
                 self.plan_round += 1;
                 self.planner.rewind(from);

@@ -3,8 +3,8 @@
 //! Owns: the order claim, ledger, topics, partitions; looking for new topics and partitions; the drain.
 //! Does not own: who owns (`owner`), what a partition does (`partition`).
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use client::{Cluster, Lane, TopicPartition};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use wire::ProducerId;
 
 use super::board::{Board, FlowState};
-use super::group_sync::{Copied, GroupSyncer};
+use super::group_sync::GroupSyncer;
 use super::map_log::{self, MapReader, MapWriter, Ownership};
 use super::partition::{Ended, PartitionTask, SharedCopier};
 use super::provenance::Provenance;
@@ -23,16 +23,39 @@ use super::{FlowError, cluster_id};
 use crate::Options;
 use crate::clock::Clock;
 use crate::copier::plan::PlanOptions;
-use crate::events::{Event, EventKind};
+use crate::events::{Event, EventKind, Side};
 use crate::map_topic::{Key, Ledger, MapRecord, PartitionKey, RegisteredProducer};
+use crate::offset_map::{SourceOffset, TargetOffset, Translation};
 use crate::spec::FlowSpec;
 
 /// How often new topics and partitions are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Looks in a row that must not show a topic before it counts as deleted.
+const MISSING_FOR_LOOKS: u32 = 2;
 /// Connections to each source broker over which partitions are spread.
 const SOURCE_LANES: usize = 16;
 /// How long partitions may take to drain; the group waits longer than that.
 pub(crate) const DRAIN_WITHIN: Duration = Duration::from_secs(8);
+
+/// Ends a flow that was promoted.
+pub(crate) async fn refuse_promoted(target: &Cluster, spec: &FlowSpec) -> Result<(), FlowError> {
+    if !MapReader::exists(target).await? {
+        return Ok(());
+    }
+    let mut ledger = Ledger::default();
+    MapReader::new(target).read_to_end(&mut ledger).await?;
+    not_promoted(&ledger, spec)
+}
+
+fn not_promoted(ledger: &Ledger, spec: &FlowSpec) -> Result<(), FlowError> {
+    match ledger.promotion(&spec.name) {
+        Some(promotion) => Err(FlowError::Promoted { flow: spec.name.clone(), at_ms: promotion.at_ms }),
+        None => Ok(()),
+    }
+}
+
+/// The partitions that a session copies, and their copiers.
+type Copied = Arc<Mutex<HashMap<TopicPartition, SharedCopier>>>;
 
 /// What a session works with.
 pub(crate) struct Session<'a> {
@@ -52,6 +75,12 @@ struct Claimed {
     provenance: Provenance,
     lanes: Vec<Lane>,
     copied: Copied,
+    /// Partitions whose task was started, whatever has become of it.
+    started: HashSet<TopicPartition>,
+    /// Topics that stand as a whole at an event.
+    paused: HashSet<Arc<str>>,
+    /// Topics that the source does not show, and how many looks it has not.
+    missing: HashMap<Arc<str>, u32>,
     stop: CancellationToken,
 }
 
@@ -92,14 +121,10 @@ impl Session<'_> {
         let mut reader = MapReader::new(self.target);
         let mut ledger = Ledger::default();
         reader.read_to_end(&mut ledger).await?;
-        if let Some(promotion) = ledger.promotion(&self.spec.name) {
-            return Err(FlowError::Promoted { flow: self.spec.name.clone(), at_ms: promotion.at_ms });
-        }
+        not_promoted(&ledger, self.spec)?;
         let owner = map_log::claim(self.target, &self.spec.name, &mut reader, &mut ledger).await?;
         // Whoever promoted the flow while this one claimed it has written so before this claim.
-        if let Some(promotion) = ledger.promotion(&self.spec.name) {
-            return Err(FlowError::Promoted { flow: self.spec.name.clone(), at_ms: promotion.at_ms });
-        }
+        not_promoted(&ledger, self.spec)?;
         let writer = MapWriter::start(self.target, owner);
         let source_id = cluster_id(self.source, &self.spec.from)?;
         let target_id = cluster_id(self.target, &self.spec.to)?;
@@ -114,6 +139,9 @@ impl Session<'_> {
             provenance: Provenance::new(self.source, target_id),
             lanes: (0..SOURCE_LANES).map(|_| self.source.own_lane()).collect(),
             copied: Copied::default(),
+            started: HashSet::new(),
+            paused: HashSet::new(),
+            missing: HashMap::new(),
             stop,
         })
     }
@@ -145,53 +173,43 @@ impl Session<'_> {
             partition: event.partition.unwrap_or(-1),
         });
         let records: Vec<_> = claims.chain(events).map(|key| MapRecord::forget(&key)).collect();
-        if records.is_empty() { Ok(()) } else { writer.commit(records).await }
+        writer.commit_each(records).await
     }
 
     async fn copy(&self, claimed: &mut Claimed, tasks: &mut JoinSet<Ended>) -> Result<(), FlowError> {
         let (writer, stop) = (claimed.writer.clone(), claimed.stop.clone());
-        let mut started: HashMap<TopicPartition, ()> = HashMap::new();
-        self.start_new(claimed, &mut started, tasks).await?;
+        self.start_new(claimed, tasks).await?;
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.tick().await;
+        let copied = Arc::clone(&claimed.copied);
+        let syncer = GroupSyncer {
+            spec: self.spec,
+            source: self.source,
+            target: self.target,
+            writer: &writer,
+            board: self.board,
+            translate: &|partition, next| translate(&copied, partition, next),
+        };
+        let mut syncing = std::pin::pin!(syncer.run());
         loop {
-            let copied = std::mem::take(&mut claimed.copied);
-            let syncer = GroupSyncer {
-                spec: self.spec,
-                source: self.source,
-                target: self.target,
-                writer: &writer,
-                board: self.board,
-                copied: &copied,
-            };
-            let woken = tokio::select! {
-                () = stop.cancelled() => Some(Ok(())),
-                () = syncer.run() => None,
-                _ = look.tick() => None,
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = &mut syncing => {}
+                _ = look.tick() => self.start_new(claimed, tasks).await?,
                 Some(ended) = tasks.join_next() => match ended {
-                    Ok(Ended::Replaced(error)) => Some(Err(error)),
-                    Ok(Ended::Stopped | Ended::Paused) => None,
+                    Ok(Ended::Replaced(error)) => return Err(error),
+                    Ok(Ended::Stopped | Ended::Paused) => {}
                     Err(error) => {
                         tracing::error!(flow = self.spec.name, %error, "a partition's task died");
-                        Some(Err(FlowError::Replaced("a partition's task died".to_owned())))
+                        return Err(FlowError::Replaced("a partition's task died".to_owned()));
                     }
                 },
-            };
-            claimed.copied = copied;
-            match woken {
-                Some(end) => return end,
-                None => self.start_new(claimed, &mut started, tasks).await?,
             }
         }
     }
 
-    /// Starts what is new: topics that match, partitions that were added.
-    async fn start_new(
-        &self,
-        claimed: &mut Claimed,
-        started: &mut HashMap<TopicPartition, ()>,
-        tasks: &mut JoinSet<Ended>,
-    ) -> Result<(), FlowError> {
+    /// Starts what is new: topics that match, partitions that were added. Notices topics that are gone.
+    async fn start_new(&self, claimed: &mut Claimed, tasks: &mut JoinSet<Ended>) -> Result<(), FlowError> {
         let names = match topics::matching(self.source, self.spec).await {
             Ok(names) => names,
             Err(error) => {
@@ -199,50 +217,91 @@ impl Session<'_> {
                 return Ok(());
             }
         };
+        self.note_missing(claimed, &names).await?;
         for name in names {
             let known = self.source.layout().topics.get(&name).map_or(0, |topic| topic.partitions.len());
-            let have = started.keys().filter(|partition| partition.topic == name).count();
-            if have >= known {
+            let have = claimed.started.iter().filter(|partition| partition.topic == name).count();
+            if have >= known || claimed.paused.contains(&name) {
+                continue;
+            }
+            if self.has_lost_its_target(claimed, &name).await {
+                self.pause_topic(claimed, &name, EventKind::TopicDeleted { side: Side::Target }).await?;
                 continue;
             }
             match topics::pair(self.source, self.target, self.spec, &name).await {
-                Ok(pair) => self.start_topic(claimed, started, tasks, &pair).await?,
+                Ok(pair) => self.start_topic(claimed, tasks, &pair).await?,
                 Err(error) => tracing::warn!(flow = self.spec.name, topic = &*name, %error, "not copied yet"),
             }
         }
         Ok(())
     }
 
+    /// Topics that were copied by an owner before and are no longer there. Those that this owner copies are noticed
+    /// by their partitions.
+    async fn note_missing(&self, claimed: &mut Claimed, names: &[Arc<str>]) -> Result<(), FlowError> {
+        let bound: Vec<Arc<str>> =
+            claimed.ledger.bindings(&self.spec.name).map(|(topic, _)| topic.into()).collect();
+        for topic in bound {
+            let copied = claimed.started.iter().any(|partition| partition.topic == topic);
+            if names.contains(&topic)
+                || copied
+                || !self.spec.copies(&topic)
+                || claimed.paused.contains(&topic)
+            {
+                claimed.missing.remove(&topic);
+                continue;
+            }
+            let looks = claimed.missing.entry(Arc::clone(&topic)).or_default();
+            *looks += 1;
+            if *looks >= MISSING_FOR_LOOKS {
+                self.pause_topic(claimed, &topic, EventKind::TopicDeleted { side: Side::Source }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the flow has tied the topic to one that its target no longer has.
+    async fn has_lost_its_target(&self, claimed: &Claimed, name: &Arc<str>) -> bool {
+        let Some(bound) = claimed.ledger.binding(&self.spec.name, name) else { return false };
+        let target: Arc<str> = bound.target_name.as_str().into();
+        let known = self.target.refresh(&[Arc::clone(&target)]).await;
+        *target == *self.spec.rename.apply(name)
+            && known.is_ok_and(|known| !known.topics.contains_key(&target))
+    }
+
     async fn start_topic(
         &self,
         claimed: &mut Claimed,
-        started: &mut HashMap<TopicPartition, ()>,
         tasks: &mut JoinSet<Ended>,
         pair: &Pair,
     ) -> Result<(), FlowError> {
         let now = pair.binding(&claimed.source_id);
         let bound = claimed.ledger.binding(&self.spec.name, &pair.source);
         if let Some(event) = bound.and_then(|bound| topics::rebound(bound, &now)) {
-            for partition in 0..pair.partitions {
-                started.insert(TopicPartition::new(Arc::clone(&pair.source), partition), ());
-            }
-            return self.pause_topic(claimed, pair, event).await;
+            return self.pause_topic(claimed, &pair.source, event).await;
         }
         if bound != Some(&now) {
             let key = Key::Binding { flow: self.spec.name.clone(), topic: pair.source.to_string() };
             claimed.writer.commit(vec![MapRecord::set(&key, now.encode())]).await?;
+            claimed.ledger.bind(&self.spec.name, &pair.source, now);
         }
         for partition in 0..pair.partitions {
             let source_partition = TopicPartition::new(Arc::clone(&pair.source), partition);
-            if started.insert(source_partition.clone(), ()).is_none() {
+            if claimed.started.insert(source_partition.clone()) {
                 self.start_partition(claimed, tasks, pair, source_partition);
             }
         }
         Ok(())
     }
 
-    async fn pause_topic(&self, claimed: &Claimed, pair: &Pair, kind: EventKind) -> Result<(), FlowError> {
-        let (flow, topic) = (self.spec.name.clone(), pair.source.to_string());
+    async fn pause_topic(
+        &self,
+        claimed: &mut Claimed,
+        topic: &Arc<str>,
+        kind: EventKind,
+    ) -> Result<(), FlowError> {
+        claimed.paused.insert(Arc::clone(topic));
+        let (flow, topic) = (self.spec.name.clone(), topic.to_string());
         let at_ms = Clock::system().now_ms();
         let event = Event { flow: flow.clone(), topic: topic.clone(), partition: None, at_ms, kind };
         tracing::error!(flow, topic, "{event}");
@@ -298,4 +357,15 @@ impl Session<'_> {
         };
         tasks.spawn(async move { task.run(ledger).await });
     }
+}
+
+fn translate(
+    copied: &Copied,
+    partition: &TopicPartition,
+    next: SourceOffset,
+) -> Option<Translation<TargetOffset>> {
+    let copied = copied.lock().unwrap_or_else(PoisonError::into_inner);
+    let shared = copied.get(partition)?;
+    let copier = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    Some(copier.as_ref()?.map().translate(next))
 }

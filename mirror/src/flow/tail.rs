@@ -13,8 +13,8 @@ use wire::{ErrorCode, LeaderEpoch, Offset, TopicId};
 use super::log_ends;
 use crate::copier::Producer;
 use crate::events::{EventKind, Side};
-use crate::offset_map::TargetOffset;
-use crate::recovery::{Expected, KnownProducer, TailBatch, Verdict, match_tail};
+use crate::offset_map::{SourceOffset, TargetOffset};
+use crate::recovery::{Expected, KnownProducer, TailBatch, Verdict, expect_foreign, match_tail};
 
 /// How long a broker may still work on what it read from a connection that is gone.
 pub(crate) const AIR_CLEARS_IN: Duration = Duration::from_millis(500);
@@ -22,6 +22,9 @@ const ASK_AGAIN_IN: Duration = Duration::from_millis(250);
 /// How long batches that the leader has may stay invisible before that is an error of the target.
 const INVISIBLE_FOR: u32 = 240;
 const FETCH_BYTES: i32 = 8 * 1024 * 1024;
+/// Empty answers below the end before the rest counts as taken by a log cleaner: a broker that throttles a client
+/// answers so too, for a while.
+const EMPTY_ANSWERS: u32 = 20;
 
 /// A partition of the target.
 #[derive(Clone, Debug)]
@@ -88,6 +91,19 @@ impl Target {
         }))
     }
 
+    /// Whether all that lies between two acknowledged batches is somebody else's.
+    pub(crate) async fn expect_foreign(
+        &self,
+        producer_id: i64,
+        source: SourceOffset,
+        between: std::ops::Range<TargetOffset>,
+    ) -> Result<(), TailError> {
+        let (from, to) = (between.start.0, between.end.0);
+        let mut tail = self.read(Offset(from), Offset(to)).await?;
+        tail.retain(|batch| (from..to).contains(&batch.base_offset.0));
+        expect_foreign(&tail, producer_id, source).map_err(TailError::Event)
+    }
+
     pub(crate) async fn ends(&self) -> Result<(Offset, Offset), RequestError> {
         log_ends(&self.cluster, &self.partition, Isolation::ReadUncommitted).await
     }
@@ -114,6 +130,7 @@ impl Target {
     async fn read(&self, from: Offset, end: Offset) -> Result<Vec<TailBatch>, RequestError> {
         let mut next = from;
         let mut tail = Vec::new();
+        let mut empty = 0;
         while next < end {
             let leader = self.cluster.leader(&self.partition).await?;
             let round = FetchRound {
@@ -155,7 +172,12 @@ impl Target {
                     },
                 });
             }
-            if next == before {
+            if next > before {
+                empty = 0;
+            } else if empty < EMPTY_ANSWERS {
+                empty += 1;
+                tokio::time::sleep(ASK_AGAIN_IN).await;
+            } else {
                 break;
             }
         }

@@ -161,6 +161,11 @@ impl Ledger {
         self.bindings.get(&(flow.to_owned(), topic.to_owned()))
     }
 
+    /// Takes in a binding that this process has just written.
+    pub fn bind(&mut self, flow: &str, topic: &str, binding: Binding) {
+        self.bindings.insert((flow.to_owned(), topic.to_owned()), binding);
+    }
+
     /// All bindings of a flow: name at the source, and what it is tied to.
     pub fn bindings<'a>(&'a self, flow: &'a str) -> impl Iterator<Item = (&'a str, &'a Binding)> {
         let of_flow = self.bindings.iter().filter(move |((bound, _), _)| bound == flow);

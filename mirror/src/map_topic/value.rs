@@ -182,9 +182,9 @@ pub struct GroupPartition {
     pub partition: i32,
     /// The group's position at the source.
     pub source: i64,
-    /// The position given to the target; `None` when it was not.
+    /// The group's position at the target; `None` when it has none there.
     pub target: Option<i64>,
-    /// Why not.
+    /// Why that is not the very place of `source`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

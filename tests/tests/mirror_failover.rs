@@ -1,0 +1,225 @@
+//! Groups are carried over, the source dies, the flow is promoted: the group goes on at the target at the exact next
+//! record, or reads again no more than the failover said; and a promoted flow stays stopped.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mirror::map_topic::MAP_TOPIC;
+use serde_json::Value;
+use tests::deadline::{Deadline, sleep};
+use tests::fault_proxy::{FaultProxy, Point};
+use tests::flow::{Flow, connect};
+use tests::flow_source::{self, Read};
+use tests::longhaul::Verb;
+use tests::oracle;
+use tests::scratch::Scratch;
+use tests::server::{Kind, Server};
+use wire::Request;
+
+const PARTITIONS: [(&str, i32); 3] = [("events", 0), ("events", 1), ("cut", 0)];
+const GROUP: &str = "readers";
+
+struct World {
+    _scratch: Scratch,
+    source: Server,
+    _target: Server,
+    proxy: FaultProxy,
+    flow: Flow,
+    mirror: Verb,
+}
+
+impl World {
+    async fn start(from: Kind, to: Kind) -> Self {
+        let scratch = Scratch::new().unwrap();
+        let source = Server::start(from, scratch.join("old"), &[]).unwrap();
+        let proxy = FaultProxy::listen().unwrap();
+        let target = Server::start_behind(&proxy, to, scratch.join("new"), &[]).unwrap();
+        let features: &[&str] = if from == Kind::Kafka { &["transactions"] } else { &[] };
+        flow_source::call(&[&["fill", &source.bootstrap()], features].concat()).unwrap();
+        let ends = (&*source.bootstrap(), &*proxy.address());
+        let flow = Flow::declare(scratch.path(), "old-to-new", ends, "topics = [\"*\"]").unwrap();
+        let mirror = flow.run().unwrap();
+        flow.caught_up(&PARTITIONS).await.unwrap();
+        Self { _scratch: scratch, source, _target: target, proxy, flow, mirror }
+    }
+
+    /// The values of `events` at the target, by partition, in order.
+    async fn at_target(&self) -> [Vec<Option<String>>; 2] {
+        let target = connect(&self.proxy.address()).await.unwrap();
+        let mut all = [Vec::new(), Vec::new()];
+        for (number, values) in (0..).zip(&mut all) {
+            let log = oracle::read(&target, &client::TopicPartition::new("events", number)).await.unwrap();
+            let text = |value: Vec<u8>| String::from_utf8(value).unwrap();
+            *values = log.records.into_iter().map(|record| record.value.map(text)).collect();
+        }
+        all
+    }
+
+    fn read_rest(&self) -> Vec<Read> {
+        flow_source::read_as_group(&self.proxy.address(), GROUP, 100_000, "earliest").unwrap()
+    }
+
+    async fn synced(&self) {
+        let there = connect(&self.source.bootstrap()).await.unwrap();
+        let there = there.group(GROUP).positions(None, false).await.unwrap();
+        let synced = self.flow.wait_for("the group's sync", |status| {
+            there.iter().all(|(partition, position)| {
+                status.groups.iter().any(|group| {
+                    (&*group.topic, group.partition) == (&*partition.topic, partition.partition)
+                        && group.source == position.offset.0
+                        && group.reason.is_none()
+                })
+            })
+        });
+        synced.await.unwrap();
+    }
+}
+
+fn values(read: &[Read], partition: i32) -> Vec<Option<String>> {
+    read.iter().filter(|(of, ..)| *of == partition).map(|(.., value)| value.clone()).collect()
+}
+
+async fn fail_over(from: Kind, to: Kind) {
+    let mut world = World::start(from, to).await;
+    let first = flow_source::read_as_group(&world.source.bootstrap(), GROUP, 40, "earliest").unwrap();
+    assert_eq!(first.len(), 40);
+    world.synced().await;
+    let shown = world.flow.shown().unwrap().to_string();
+    assert!(shown.contains(GROUP), "{shown}");
+
+    world.source.kill9().unwrap();
+    // The first to promote the flow dies with the mark written and does not know it; the second says the same.
+    let is_promotion = |request: &Request| match request {
+        Request::Produce(request) => {
+            let map = request.topic_data.iter().filter(|topic| *topic.name == *MAP_TOPIC);
+            let records = map
+                .flat_map(|topic| &topic.partition_data)
+                .filter_map(|data| data.records.as_ref()?.as_bytes());
+            records.into_iter().any(|bytes| bytes.windows(10).any(|window| window == b"promotion/"))
+        }
+        _ => false,
+    };
+    for point in [Point::BeforeServer, Point::AfterServer] {
+        let trap = world.proxy.trap(point, is_promotion);
+        let mut failover = world.flow.start("failover").unwrap();
+        trap.wait(&Deadline::seconds(60)).unwrap();
+        failover.kill9().unwrap();
+        drop(trap);
+    }
+    let report = world.flow.ask("failover", &[]).unwrap();
+    assert_eq!(report["unsettled"], Value::Array(Vec::new()), "{report}");
+    for group in report["groups"].as_array().unwrap() {
+        assert!(group["reason"].is_null(), "{report}");
+    }
+    // The owner has noticed and stopped.
+    world.mirror.process().wait(Deadline::seconds(30)).unwrap();
+
+    let rest = world.read_rest();
+    let all = world.at_target().await;
+    for (partition, wanted) in (0..).zip(&all) {
+        let read = [values(&first, partition), values(&rest, partition)].concat();
+        assert_eq!(&read, wanted, "none read twice, none skipped in partition {partition}");
+    }
+
+    // The source is back: the promoted flow stays stopped, and nothing more comes.
+    world.source.restart().unwrap();
+    flow_source::call(&["more", &world.source.bootstrap(), "30"]).unwrap();
+    world.mirror.restart().unwrap();
+    world.mirror.process().wait(Deadline::seconds(30)).unwrap();
+    assert!(world.mirror.process().log().contains("promoted"), "{}", world.mirror.process().log_tail());
+    assert_eq!(world.at_target().await, all);
+    let answer = world.flow.ask("translate", &["cut", "0", "37"]).unwrap();
+    assert_eq!((answer["kind"].as_str(), answer["offset"].as_i64()), (Some("exact"), Some(0)));
+    world.flow.ask("redeclare", &[]).unwrap();
+    world.mirror.restart().unwrap();
+    world.flow.caught_up(&PARTITIONS).await.unwrap();
+    oracle::check(&world.flow, &PARTITIONS).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_goes_on_exactly_from_kafka_to_longhaul() {
+    fail_over(Kind::Kafka, Kind::Longhaul).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_goes_on_exactly_from_longhaul_to_kafka() {
+    fail_over(Kind::Longhaul, Kind::Kafka).await;
+}
+
+/// The source lives: what a group has just read is carried over by the failover itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_failover_takes_the_last_positions() {
+    let mut world = World::start(Kind::Longhaul, Kind::Longhaul).await;
+    // Nobody syncs any more; the group reads on.
+    world.mirror.kill9().unwrap();
+    let first = flow_source::read_as_group(&world.source.bootstrap(), GROUP, 40, "earliest").unwrap();
+    let report = world.flow.ask("failover", &[]).unwrap();
+    let groups = report["groups"].as_array().unwrap();
+    assert!(!groups.is_empty() && groups.iter().all(|group| group["reason"].is_null()), "{report}");
+    let rest = world.read_rest();
+    for (partition, wanted) in (0..).zip(&world.at_target().await) {
+        let read = [values(&first, partition), values(&rest, partition)].concat();
+        assert_eq!(&read, wanted, "partition {partition}");
+    }
+}
+
+/// The source dies while it is written to, read from and copied: nothing of the copy is skipped, and what is read again
+/// is at most what the failover said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sudden_death_skips_nothing_and_repeats_what_was_said() {
+    let seed = std::env::var("LONGHAUL_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(u64::from(std::process::id()));
+    println!("LONGHAUL_SEED={seed}");
+    let mut world = World::start(Kind::Longhaul, Kind::Longhaul).await;
+    let bootstrap = world.source.bootstrap();
+    let writing = {
+        let bootstrap = bootstrap.clone();
+        std::thread::spawn(move || {
+            for turn in 30.. {
+                if flow_source::call(&["more", &bootstrap, &turn.to_string()]).is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    let reading = std::thread::spawn(move || {
+        let mut all: Vec<Read> = Vec::new();
+        // What was read and not committed at the end is not counted as read: the reader dies with the source.
+        while let Ok(read) = flow_source::read_as_group(&bootstrap, GROUP, 10, "earliest")
+            && !read.is_empty()
+        {
+            all.extend(read);
+        }
+        all
+    });
+    sleep(Duration::from_millis(4_000 + seed % 4_000));
+    world.source.kill9().unwrap();
+    let report = world.flow.ask("failover", &[]).unwrap();
+    let (first, ()) = (reading.join().unwrap(), writing.join().unwrap());
+    let rest = world.read_rest();
+    let at_target = world.at_target().await;
+    for (partition, wanted) in (0..).zip(&at_target) {
+        let (first, rest) = (values(&first, partition), values(&rest, partition));
+        let said = report["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|group| group["topic"] == "events" && group["partition"] == partition);
+        // A group that has committed nothing begins anew, here as there.
+        let range = said.map_or(0, |said| said["to"].as_i64().unwrap() - said["from"].as_i64().unwrap());
+        let again = rest.iter().filter(|value| value.is_some() && first.contains(value)).count();
+        assert!(again as i64 <= range, "{again} read again, {range} said: {report}");
+        // `None` is a value of several records; all others are unique.
+        let read: BTreeSet<_> = first.iter().chain(&rest).collect();
+        let skipped: Vec<_> = wanted.iter().filter(|value| !read.contains(value)).collect();
+        assert!(skipped.is_empty(), "skipped in partition {partition}: {skipped:?}");
+        println!(
+            "partition {partition}: {} read at the source, {again} again, at most {range} said",
+            first.len()
+        );
+    }
+}
