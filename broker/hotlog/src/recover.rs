@@ -195,9 +195,9 @@ impl Recovering {
     fn open_checkpoint(&self) -> io::Result<CheckpointFile> {
         let disk = Arc::clone(&self.options.disk);
         let mut file = if self.makes_checkpoint {
-            CheckpointFile::create(disk, &self.options.directory, &self.loaded)?
+            CheckpointFile::create(disk, &self.shared.space, &self.options.directory, &self.loaded)?
         } else {
-            CheckpointFile::open(disk, &self.options.directory, &self.loaded)?
+            CheckpointFile::open(disk, &self.shared.space, &self.options.directory, &self.loaded)?
         };
         file.record_start(&self.start())?;
         Ok(file)
@@ -471,7 +471,7 @@ fn share(
         clock: Arc::clone(&options.clock),
         journal,
         health,
-        space,
+        space: Arc::new(space),
         cache: segment::cache::SegmentCache::default(),
         block: geometry.block as u32,
         write_threshold,

@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) health: Arc<Health>,
-    pub(crate) space: Space,
+    pub(crate) space: Arc<Space>,
     pub(crate) cache: SegmentCache,
     /// The unit of segment writes in bytes.
     pub(crate) block: u32,

@@ -3,8 +3,8 @@
 //! Owns: a file that holds the reserve, and the answer whether producers may go on.
 //! Does not own: freeing space; retention and deletions do, and the reserve fills up again after them.
 //!
-//! The reserve covers all that the journal can hold and the growth of the checkpoint file. When a segment finds no space, it is
-//! lent from the reserve, and producers are refused until the reserve is whole again.
+//! The reserve covers all that the journal can hold and the growth of the checkpoint file. When a segment, a sidecar or
+//! the checkpoint finds no space, it is lent from the reserve, and producers are refused until the reserve is whole again.
 
 use std::io;
 use std::path::Path;
@@ -78,9 +78,9 @@ impl Space {
         Ok(())
     }
 
-    /// Takes space for the first `length` bytes of a segment, of which `new_bytes` are not held by it yet; from the reserve where
+    /// Takes space for the first `length` bytes of a file, of which `new_bytes` are not held by it yet; from the reserve where
     /// the disk has none.
-    pub(crate) fn reserve_segment(&self, file: &dyn DiskFile, length: u64, new_bytes: u64) -> io::Result<()> {
+    pub(crate) fn take(&self, file: &dyn DiskFile, length: u64, new_bytes: u64) -> io::Result<()> {
         match file.reserve(length) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
             Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
@@ -92,6 +92,8 @@ impl Space {
         if reserve.held_bytes < lent {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        // A cut gives back only what lies below the length before, which reserving does not move.
+        self.file.set_len(reserve.held_bytes)?;
         reserve.held_bytes -= lent;
         self.file.set_len(reserve.held_bytes)?;
         file.reserve(length)

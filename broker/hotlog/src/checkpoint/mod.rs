@@ -19,6 +19,7 @@ use crate::journal::{ChainPoint, Geometry, RingId};
 use crate::limits;
 use crate::options::FlushMode;
 use crate::partition::PartitionId;
+use crate::space::Space;
 use crate::sync_site::SyncSite;
 use record::PartitionRecord;
 
@@ -90,11 +91,14 @@ pub(crate) enum LoadError {
 #[derive(Debug)]
 pub(crate) struct CheckpointFile {
     disk: Arc<dyn Disk>,
+    space: Arc<Space>,
     directory: PathBuf,
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     geometry: Geometry,
     end: u64,
+    /// Disk space taken for the file.
+    reserved: u64,
     last_crc: u32,
     /// The length after the last replacement.
     replaced_bytes: u64,
@@ -345,17 +349,26 @@ impl Loaded {
 
 impl CheckpointFile {
     /// Goes on behind what was loaded. What a crash left behind there is overwritten: the chain of checksums keeps it from counting.
-    pub(crate) fn open(disk: Arc<dyn Disk>, directory: &Path, loaded: &Loaded) -> io::Result<Self> {
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        space: &Arc<Space>,
+        directory: &Path,
+        loaded: &Loaded,
+    ) -> io::Result<Self> {
         let path = path_in(directory);
+        // A process that died may have given the file its name and not made that durable: what is added must not go with it.
+        disk.sync_dir(directory, SyncSite::CheckpointName)?;
         let file = disk.open(&path, OpenHow::WRITE.create(Create::Never))?;
         file.set_len(loaded.end)?;
         Ok(Self {
             disk,
+            space: Arc::clone(space),
             directory: directory.to_owned(),
             path,
             file,
             geometry: loaded.geometry,
             end: loaded.end,
+            reserved: loaded.end,
             last_crc: loaded.last_crc,
             replaced_bytes: loaded.end,
             buffer: Vec::new(),
@@ -363,8 +376,13 @@ impl CheckpointFile {
     }
 
     /// Makes the file of a new directory, or one that replaces what was loaded, for the ring that it names.
-    pub(crate) fn create(disk: Arc<dyn Disk>, directory: &Path, loaded: &Loaded) -> io::Result<Self> {
-        let mut file = Self::replacement(disk, directory, loaded.geometry)?;
+    pub(crate) fn create(
+        disk: Arc<dyn Disk>,
+        space: &Arc<Space>,
+        directory: &Path,
+        loaded: &Loaded,
+    ) -> io::Result<Self> {
+        let mut file = Self::replacement(disk, space, directory, loaded.geometry)?;
         for record in loaded.partitions.values() {
             let mut bytes = Vec::new();
             record.parts().encode(&mut bytes);
@@ -379,18 +397,25 @@ impl CheckpointFile {
         Ok(file)
     }
 
-    fn replacement(disk: Arc<dyn Disk>, directory: &Path, geometry: Geometry) -> io::Result<Self> {
+    fn replacement(
+        disk: Arc<dyn Disk>,
+        space: &Arc<Space>,
+        directory: &Path,
+        geometry: Geometry,
+    ) -> io::Result<Self> {
         let path = path_in(directory);
         let file = disk.open(&replacement_in(directory), OpenHow::WRITE)?;
         file.set_len(0)?;
         let directory = directory.to_owned();
         let mut file = Self {
             disk,
+            space: Arc::clone(space),
             directory,
             path,
             file,
             geometry,
             end: 0,
+            reserved: 0,
             last_crc: 0,
             replaced_bytes: 0,
             buffer: Vec::new(),
@@ -425,7 +450,7 @@ impl CheckpointFile {
 
     /// A replacement to be filled with every partition; [`CheckpointFile::finish_replacement`] ends it.
     pub(crate) fn start_replacement(&self) -> io::Result<Self> {
-        Self::replacement(Arc::clone(&self.disk), &self.directory, self.geometry)
+        Self::replacement(Arc::clone(&self.disk), &self.space, &self.directory, self.geometry)
     }
 
     /// Adds a partition's record: [`record::RecordParts::encode`], then the remainder.
@@ -470,8 +495,14 @@ impl CheckpointFile {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        let end = self.end + self.buffer.len() as u64;
+        if end > self.reserved {
+            let reserve = end.next_multiple_of(limits::LENT_BYTES_UNIT);
+            self.space.take(&*self.file, reserve, reserve - self.reserved)?;
+            self.reserved = reserve;
+        }
         self.file.write_at(&self.buffer, self.end, Durability::Cached)?;
-        self.end += self.buffer.len() as u64;
+        self.end = end;
         self.buffer.clear();
         Ok(())
     }

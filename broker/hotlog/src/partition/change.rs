@@ -118,6 +118,7 @@ impl Partition {
 
     /// [`crate::LogDirectory::truncate`], unless an earlier cut has to be counted first.
     pub(crate) fn truncate(self: &Arc<Self>, room: Room, to: Offset) -> Result<Cutting, ChangeError> {
+        self.mend_sidecars(to)?;
         let (pin, mut state) = self.lock_committed()?;
         // What is below the local log start is not this log's to cut: a store may hold it.
         let (start, end) = (state.local_start(), state.log_end);
@@ -202,6 +203,12 @@ impl Partition {
         entry: &FoundEntry<'_>,
         batch: Option<&BatchHeader>,
     ) -> Result<(), String> {
+        let mut truncation = None;
+        if entry.header.kind == EntryKind::Truncate {
+            let decoded = truncate::decode(entry.payload).map_err(|error| error.to_string())?;
+            self.mend_sidecars(decoded.log_end).map_err(|error| error.to_string())?;
+            truncation = Some(decoded);
+        }
         let mut state = lock(&self.state);
         self.note_changed(&mut state);
         let offset = entry.header.offset;
@@ -217,7 +224,7 @@ impl Partition {
             }
             EntryKind::Roll => state.roll(),
             EntryKind::Truncate => {
-                let truncation = truncate::decode(entry.payload).map_err(|error| error.to_string())?;
+                let truncation = truncation.expect("it was decoded above");
                 let truncation =
                     self.replan_truncation(&state, truncation).map_err(|error| error.to_string())?;
                 self.apply_truncation(&mut state, truncation);

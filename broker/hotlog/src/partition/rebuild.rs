@@ -2,6 +2,8 @@
 //!
 //! Owns: that rebuild. Does not own: the sidecar's format; a batch that is damaged too is not repaired but named.
 
+use std::sync::Arc;
+
 use wire::batch::HEADER_BYTES;
 use wire::ids::Offset;
 
@@ -20,20 +22,22 @@ use crate::sync_site::SyncSite;
 
 impl Partition {
     /// Reads the whole segment and writes its sidecar anew. What the batches do not say, the times of their appends, is taken from the
-    /// newest record; producers and epochs begin with those of the sidecar before, or with none when that is gone as well.
+    /// newest record; producers begin with those of the sidecar before, which is kept until this one goes.
     pub(super) fn rebuild_sidecar(&self, base_offset: Offset) -> Result<Sidecar, StorageError> {
         let missing = || self.damaged(base_offset, 0, "no such segment is sealed here");
         let meta = self.sealed_metas(base_offset)?.into_iter().find(|meta| meta.base_offset == base_offset);
         let meta = meta.ok_or_else(missing)?;
         let before = self.sealed_metas(Offset(0))?.into_iter().rfind(|meta| meta.next_offset == base_offset);
-        let before = before.map(|meta| self.sidecar(meta.base_offset)).transpose()?;
-        let (producers, epochs) = match &before {
-            Some(before) => (before.producers.clone(), before.epochs.clone()),
-            None => (ProducerStates::default(), EpochHistory::default()),
+        let producers = match before {
+            Some(before) => self.sidecar(before.base_offset)?.producers.clone(),
+            None => self.released_producers(base_offset)?,
         };
+        // The history is the partition's own up to there, also of what is not held here.
+        let mut epochs = self.epochs();
+        epochs.truncate_from_end(meta.next_offset);
         let sidecar = self.scan(&meta, producers, epochs)?;
         let folder = segment::folder(&self.shared.directory, self.id);
-        let written = write_sidecar(&*self.shared.disk, &folder, &sidecar).and_then(|()| {
+        let written = write_sidecar(&self.shared, &folder, &sidecar).and_then(|()| {
             let synced = self.shared.disk.sync_dir(&folder, SyncSite::SidecarName);
             segment::writer::during(synced, || format!("syncing {}", folder.display()))
         });
@@ -43,11 +47,39 @@ impl Partition {
         }
     }
 
+    /// Sees to it that the sidecars are there which a cut to `to` reads under the partition's lock: a rebuild takes that lock.
+    pub(super) fn mend_sidecars(&self, to: Offset) -> Result<(), StorageError> {
+        let metas = self.sealed_metas(Offset(0))?;
+        // The segment that is cut, and the one before for its producers.
+        let read = metas.iter().rev().filter(|meta| meta.base_offset < to).take(2);
+        read.map(|meta| self.sidecar(meta.base_offset)).try_for_each(|sidecar| sidecar.map(drop))
+    }
+
+    /// The producers at the end of the released segment before `base_offset`, whose sidecar is kept; none when there is no such.
+    pub(super) fn released_producers(&self, base_offset: Offset) -> Result<ProducerStates, StorageError> {
+        let folder = segment::folder(&self.shared.directory, self.id);
+        let entries = match self.shared.disk.list(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            other => other.map_err(|error| StorageError::Io { path: folder, source: Arc::new(error) })?,
+        };
+        let before =
+            segment::writer::sidecars(&entries).map(|(_, base)| base).filter(|base| *base < base_offset);
+        let found = match before.max() {
+            Some(base) => self.sidecar_bytes(base).and_then(|bytes| self.decode_sidecar(base, &bytes)),
+            None => return Ok(ProducerStates::default()),
+        };
+        match found {
+            Ok(sidecar) if sidecar.next_offset == base_offset => Ok(sidecar.producers),
+            Err(error) if !error.may_be_rebuilt() => Err(error),
+            Ok(_) | Err(_) => Ok(ProducerStates::default()),
+        }
+    }
+
     fn scan(
         &self,
         meta: &SealedMeta,
         mut producers: ProducerStates,
-        mut epochs: EpochHistory,
+        epochs: EpochHistory,
     ) -> Result<Sidecar, StorageError> {
         let size_bytes = u32::try_from(meta.size_bytes).map_err(|_| {
             self.damaged(meta.base_offset, u32::MAX, "the file is longer than a segment can be")
@@ -83,7 +115,6 @@ impl Partition {
                 size_bytes: header.size_bytes as u32,
                 max_timestamp_ms: header.max_timestamp_ms,
             });
-            epochs.assign(header.leader_epoch, header.base_offset);
             leader_epoch = header.leader_epoch;
             position = found.end();
         }

@@ -296,7 +296,7 @@ impl Partition {
         segment::folder(&self.shared.directory, self.id).join(segment::sidecar_name(base_offset))
     }
 
-    fn sidecar_bytes(&self, base_offset: Offset) -> Result<Bytes, StorageError> {
+    pub(super) fn sidecar_bytes(&self, base_offset: Offset) -> Result<Bytes, StorageError> {
         let path = self.sidecar_path(base_offset);
         let read = || -> std::io::Result<Vec<u8>> {
             let file = self.shared.disk.open(&path, OpenHow::READ)?;
@@ -311,7 +311,7 @@ impl Partition {
         Ok(bytes.into())
     }
 
-    fn decode_sidecar(&self, base_offset: Offset, bytes: &[u8]) -> Result<Sidecar, StorageError> {
+    pub(super) fn decode_sidecar(&self, base_offset: Offset, bytes: &[u8]) -> Result<Sidecar, StorageError> {
         let damaged = |reason: String| StorageError::Damaged {
             path: self.sidecar_path(base_offset),
             position: 0,

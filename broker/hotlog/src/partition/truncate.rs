@@ -243,7 +243,7 @@ impl Partition {
         Ok(Some((OpenSegment::reopened(&sidecar), producers)))
     }
 
-    /// The producers at the end of the sealed segment before `base_offset`; none when that is not held.
+    /// The producers at the end of the segment before `base_offset`.
     fn producers_before(
         &self,
         state: &PartitionState,
@@ -251,7 +251,7 @@ impl Partition {
     ) -> Result<ProducerStates, StorageError> {
         match self.sealed_at(state, base_offset)? {
             Some(before) => Ok(self.sidecar(before)?.producers.clone()),
-            None => Ok(ProducerStates::default()),
+            None => self.released_producers(base_offset),
         }
     }
 

@@ -36,11 +36,12 @@ pub(super) fn prepare(options: &LogOptions) -> Result<Box<dyn DiskLock>, OpenErr
         )));
     }
     for directory in [options.directory.as_path(), journal_directory(options)] {
-        let made = options.disk.create_dir(directory);
-        // Also when it was there: an earlier first start may have been cut short before this.
         let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let named = options.disk.sync_dir(parent.unwrap_or(Path::new(".")), SyncSite::DirectoryName);
-        made.and(named).map_err(io_error(|| format!("making folder {}", directory.display())))?;
+        let made = options.disk.create_dir(directory).and_then(|()| {
+            // Also when it was there: an earlier first start may have been cut short before this.
+            options.disk.sync_dir(parent.unwrap_or(Path::new(".")), SyncSite::DirectoryName)
+        });
+        made.map_err(io_error(|| format!("making folder {}", directory.display())))?;
     }
     match options.disk.lock(&options.directory.join("lock")) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

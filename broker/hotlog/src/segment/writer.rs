@@ -77,7 +77,7 @@ impl SegmentWriter {
         let path = self.path(partition.id(), plan.base_offset);
         if plan.reserve > plan.reserved {
             let space = &self.shared.space;
-            let result = space.reserve_segment(&*file, plan.reserve, plan.reserve - plan.reserved);
+            let result = space.take(&*file, plan.reserve, plan.reserve - plan.reserved);
             during(result, || format!("taking disk space for {}", path.display()))?;
         }
         let used = copy_pieces(&self.shared, &plan.pieces, &mut self.buffer);
@@ -98,7 +98,7 @@ impl SegmentWriter {
 
     fn add_sidecar(&mut self, partition: PartitionId, sidecar: &Sidecar) -> Result<(), Failed> {
         let folder = super::folder(&self.shared.directory, partition);
-        write_sidecar(&*self.shared.disk, &folder, sidecar)?;
+        write_sidecar(&self.shared, &folder, sidecar)?;
         self.sidecar_folders.insert(partition);
         Ok(())
     }
@@ -208,12 +208,20 @@ impl SegmentWriter {
     /// Takes segments away that nothing counts on any more.
     pub(crate) fn remove_segments(&mut self, partition: PartitionId, bases: &[Offset]) -> Result<(), Failed> {
         let folder = super::folder(&self.shared.directory, partition);
+        let Some(last) = bases.iter().max() else { return Ok(()) };
         for base_offset in bases {
             self.files.remove(&(partition, *base_offset));
             self.shared.cache.forget((partition, *base_offset));
-            for name in [super::log_name(*base_offset), super::sidecar_name(*base_offset)] {
-                let path = folder.join(name);
-                remove_if_there(&*self.shared.disk, &path)?;
+            remove_if_there(&*self.shared.disk, &folder.join(super::log_name(*base_offset)))?;
+        }
+        // The last one's sidecar stays for its successor's, until that goes: should it be lost, it is rebuilt from this one.
+        let entries = match self.shared.disk.list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => during(result, || format!("listing {}", folder.display()))?,
+        };
+        for (name, base) in sidecars(&entries) {
+            if base < *last {
+                remove_if_there(&*self.shared.disk, &folder.join(name))?;
             }
         }
         Ok(())
@@ -227,29 +235,39 @@ impl SegmentWriter {
     }
 }
 
-/// The files of a partition's folder that a purge takes away, with the base offsets in their names. A segment ends where the next begins.
+/// The sidecars of a partition's folder, with the base offsets in their names.
+pub(crate) fn sidecars(entries: &[DirectoryEntry]) -> impl Iterator<Item = (&str, Offset)> {
+    let named = entries.iter().filter(|entry| entry.name.ends_with(".sidecar"));
+    named.filter_map(|entry| Some((&*entry.name, super::base_offset_of(&entry.name)?)))
+}
+
+/// The files of a partition's folder that a purge takes away, with the base offsets in their names. A segment ends where the next begins;
+/// of those below, the last one's sidecar stays, for its successor's.
 fn purged(entries: &[DirectoryEntry], purge: Purge) -> Vec<(&str, Offset)> {
     let based =
         || entries.iter().filter_map(|entry| Some((&*entry.name, super::base_offset_of(&entry.name)?)));
     let bases: BTreeSet<Offset> = based().map(|(_, base)| base).collect();
-    let goes = |base: Offset| {
+    let is_below = |base: Offset| {
         let next = bases.range((Bound::Excluded(base), Bound::Unbounded)).next();
-        base > purge.above || next.is_some_and(|next| *next <= purge.below)
+        next.is_some_and(|next| *next <= purge.below)
     };
-    based().filter(|(_, base)| goes(*base)).collect()
+    let kept = bases.iter().copied().filter(|base| is_below(*base)).max();
+    let is_kept = |name: &str, base| Some(base) == kept && name.ends_with(".sidecar");
+    based().filter(|(name, base)| *base > purge.above || (is_below(*base) && !is_kept(name, *base))).collect()
 }
 
 /// Writes a sidecar beside its segment: whole under another name first. The folder is synced by the caller.
-pub(crate) fn write_sidecar(disk: &dyn Disk, folder: &Path, sidecar: &Sidecar) -> Result<(), Failed> {
+pub(crate) fn write_sidecar(shared: &Shared, folder: &Path, sidecar: &Sidecar) -> Result<(), Failed> {
     let path = folder.join(super::sidecar_name(sidecar.base_offset()));
     let new_path = folder.join(super::new_sidecar_name(sidecar.base_offset()));
     let write = || {
-        let file = disk.open(&new_path, OpenHow::WRITE)?;
+        let file = shared.disk.open(&new_path, OpenHow::WRITE)?;
         let bytes = sidecar.encode();
         file.set_len(0)?;
+        shared.space.take(&*file, bytes.len() as u64, bytes.len() as u64)?;
         file.write_at(&bytes, 0, Durability::Cached)?;
         file.sync(SyncSite::SidecarBytes)?;
-        disk.rename(&new_path, &path)
+        shared.disk.rename(&new_path, &path)
     };
     during(write(), || format!("writing {}", path.display()))
 }
@@ -279,7 +297,15 @@ mod tests {
 
     #[test]
     fn a_purge_takes_what_lies_wholly_outside() {
-        let names = [(0, "log"), (0, "sidecar"), (10, "log"), (20, "log"), (20, "sidecar.new"), (30, "log")];
+        let names = [
+            (0, "log"),
+            (0, "sidecar"),
+            (10, "log"),
+            (10, "sidecar"),
+            (20, "log"),
+            (20, "sidecar.new"),
+            (30, "log"),
+        ];
         let name = |(base, kind)| DirectoryEntry { name: format!("{base:020}.{kind}"), is_dir: false };
         let entries: Vec<_> = names.into_iter().map(name).collect();
         let left = |above, below| -> Vec<i64> {
@@ -287,10 +313,10 @@ mod tests {
             let bases = entries.iter().filter(|entry| !gone.iter().any(|(name, _)| *name == entry.name));
             bases.map(|entry| super::super::base_offset_of(&entry.name).expect("a segment's").0).collect()
         };
-        assert_eq!(left(30, 0), [0, 0, 10, 20, 20, 30]);
-        assert_eq!(left(19, 0), [0, 0, 10]);
-        assert_eq!(left(30, 15), [10, 20, 20, 30], "a segment that reaches above the limit stays");
-        assert_eq!(left(30, 20), [20, 20, 30]);
+        assert_eq!(left(30, 0), [0, 0, 10, 10, 20, 20, 30]);
+        assert_eq!(left(19, 0), [0, 0, 10, 10]);
+        assert_eq!(left(30, 15), [0, 10, 10, 20, 20, 30], "a segment that reaches above the limit stays");
+        assert_eq!(left(30, 20), [10, 20, 20, 30], "the last sidecar below stays");
         assert_eq!(left(30, 99), [30], "the last one's end is not in its name");
     }
 }

@@ -10,7 +10,7 @@ use hotlog::sync_site::SyncSite;
 use crate::check::{Complaint, judge};
 use crate::filesystem::{FileId, FileSystem, Sequence};
 use crate::life::Settings;
-use crate::model::{Crash, Expectation};
+use crate::model::{Crash, Expectation, Note};
 use crate::random::Random;
 use crate::recording::{Event, RecordingDisk, Target};
 
@@ -33,6 +33,8 @@ pub struct Effort {
     pub deepen_one_in: usize,
     /// How many crashes in a row.
     pub depth: usize,
+    /// States after a second crash and later ones, in all.
+    pub later_states: u64,
 }
 
 /// How a recording was made and how its directory is opened again.
@@ -42,6 +44,8 @@ pub struct Recording {
     pub initial: FileSystem,
     pub expectation: Expectation,
     pub events: Vec<Event>,
+    /// Of how many crash points one is tried.
+    pub point_one_in: usize,
     /// The settings of the lives that follow.
     pub next: Settings,
 }
@@ -91,7 +95,11 @@ impl Explorer {
         let mut seen = HashSet::new();
         while let Some(point) = replay.next_point() {
             // Later crashes have many more points; each is met by chance.
-            if !replay.expectation.in_story || depth > 1 && !self.random.chance(3) {
+            let one_in = match depth {
+                1 => recording.point_one_in,
+                _ => (recording.events.len() / POINTS_PER_LATER_LIFE).max(1),
+            };
+            if !replay.expectation.in_story || !self.random.chance(one_in) {
                 continue;
             }
             self.tally.points += 1;
@@ -138,7 +146,11 @@ impl Explorer {
         let next = Settings { seed: self.random.next(), ..recording.next };
         judge(&disk, next, &mut expectation.clone(), crash)
             .map_err(|complaint| Violation { complaint, trail: self.trail.clone() })?;
-        if depth < self.effort.depth && self.random.chance(self.effort.deepen_one_in) {
+        let is_enough = self.tally.states[2..].iter().sum::<u64>() >= self.effort.later_states;
+        // A third crash is tried more often: few second lives come so far.
+        let one_in =
+            if depth == 1 { self.effort.deepen_one_in } else { self.effort.deepen_one_in.div_ceil(3) };
+        if depth < self.effort.depth && !is_enough && self.random.chance(one_in) {
             let mut expectation = expectation.clone();
             if crash == Crash::Power {
                 expectation.lose_power();
@@ -151,6 +163,9 @@ impl Explorer {
         Ok(())
     }
 }
+
+/// About so many crash points are met of a second or third life.
+const POINTS_PER_LATER_LIFE: usize = 8;
 
 /// Up to this many units, every subset is tried.
 const EXHAUSTIVE_UNITS: usize = 5;
@@ -293,7 +308,7 @@ impl<'a> Replay<'a> {
                     Target::Write { file, position, bytes } => {
                         self.state.write(*file, *position, bytes.clone())
                     }
-                    Target::File(_) | Target::Folder(_) => self.state.now(),
+                    Target::File(_) | Target::AllFiles | Target::Folder(_) => self.state.now(),
                 };
                 self.under_way.insert(*call, Call { target: target.clone(), site: *site, until });
             }
@@ -315,6 +330,9 @@ impl<'a> Replay<'a> {
         match &call.target {
             Target::Write { file, .. } => self.state.sync_one(*file, call.until),
             Target::File(file) => self.state.sync(*file, call.until),
+            Target::AllFiles => {
+                (0..self.state.files.len()).for_each(|file| self.state.sync(file, call.until))
+            }
             Target::Folder(folder) => self.state.sync_folder(*folder, call.until),
         }
     }
@@ -322,7 +340,7 @@ impl<'a> Replay<'a> {
     fn under_way_writes(&self) -> impl Iterator<Item = (FileId, Sequence)> + '_ {
         self.under_way.values().filter_map(|call| match &call.target {
             Target::Write { file, .. } => Some((*file, call.until)),
-            Target::File(_) | Target::Folder(_) => None,
+            Target::File(_) | Target::AllFiles | Target::Folder(_) => None,
         })
     }
 }
@@ -345,13 +363,14 @@ fn exchanges(events: &[Event], mutation: Mutation) -> BTreeMap<usize, usize> {
     exchanged
 }
 
-/// The sites of a recording's durable calls, in order.
+/// The sites of the durable calls of a recording's story, in order.
 pub fn sites(events: &[Event]) -> Vec<SyncSite> {
     let site = |event: &Event| match event {
         Event::Begin { site, .. } => Some(*site),
         _ => None,
     };
-    events.iter().filter_map(site).collect()
+    let begins = events.iter().rposition(|event| matches!(event, Event::Note(Note::StoryBegins)));
+    events[begins.unwrap_or(0)..].iter().filter_map(site).collect()
 }
 
 fn brief(event: &Event) -> String {

@@ -92,7 +92,7 @@ fn a_flipped_bit_in_the_journal_is_never_served() {
     for flush in [FlushMode::Ack, FlushMode::Os] {
         for name in ["append and commit", "group commit", "checkpoint", "wrap around", "killed and started"] {
             let (name, story) = scenarios::STORIES.iter().find(|(known, _)| *known == name).expect("a story");
-            let recording = scenarios::record(name, *story, scenarios::settings(flush, seed()));
+            let recording = scenarios::record(name, *story, scenarios::settings_of(name, flush, seed()));
             flip_bits_of(&recording, 120 * multiplier());
         }
     }

@@ -17,7 +17,7 @@ use hotlog::directory::{LogDirectory, TopicDirectory};
 use hotlog::journal::Ticket;
 use hotlog::options::{FlushMode, LogOptions, PartitionConfig};
 use hotlog::partition::{
-    Committed, HotPiece, Isolation, Origin, Partition, PartitionId, ReadLimits, RetentionPass,
+    Committed, HotPiece, Isolation, LogBeginning, Origin, Partition, PartitionId, ReadLimits, RetentionPass,
 };
 use hotlog::retention::{CleanupPolicy, Limits, PassTime};
 use hotlog::worker::{Spawner, Step, Worker};
@@ -35,6 +35,9 @@ pub const LOG_FOLDER: &str = "/log";
 pub struct Settings {
     pub flush: FlushMode,
     pub segment_bytes: u32,
+    pub journal_bytes: u64,
+    /// Where the journal is, when not beside the log.
+    pub journal_folder: Option<&'static str>,
     /// Whether what is lost is given up.
     pub accept_loss: bool,
     /// Seeds the order of the workers' steps.
@@ -141,13 +144,15 @@ impl Life {
     ) -> Result<Self, Stuck> {
         let clock = Arc::new(TestClock { now_ms: AtomicI64::new(START_MS + next_id as i64 * 1_000) });
         let mut options = LogOptions::new(LOG_FOLDER.into());
-        options.journal_bytes = hotlog::limits::JOURNAL_BYTES_MIN;
+        options.journal_bytes = settings.journal_bytes;
+        options.journal_directory = settings.journal_folder.map(Into::into);
         options.flush = settings.flush;
         options.accept_loss = settings.accept_loss;
         options.disk = Arc::new(disk.clone());
         options.clock = clock.clone();
         options.spawner = spawner;
         options.entropy = next_ring_name;
+        disk.note(Note::Opens);
         let recovering = LogDirectory::open(options)?;
         let mut topics = TopicDirectory::default();
         for found in recovering.metadata_batches()?.iter().flat_map(|bytes| split(bytes)) {
@@ -407,6 +412,18 @@ impl Life {
         let ticket = handle.move_log_start(room, to)?;
         self.commit_ticket(ticket)?;
         self.disk.note(Note::LogStart { partition, to, acked: true });
+        Ok(())
+    }
+
+    /// Lets an empty log begin behind offsets that lie elsewhere.
+    pub fn begin_log(&mut self, partition: PartitionId, beginning: &LogBeginning) -> Result<(), Stuck> {
+        let handle = self.partition(partition);
+        let room = self.wait(self.log.reserve_room(beginning.room_bytes()))??;
+        self.disk.note(Note::LogStart { partition, to: beginning.log_start, acked: false });
+        self.disk.note(Note::Release { partition, to: beginning.local_start });
+        let ticket = handle.begin_log(room, beginning)?;
+        self.commit_ticket(ticket)?;
+        self.disk.note(Note::LogStart { partition, to: beginning.log_start, acked: true });
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 
 mod check;
 mod explore;
+mod faults;
 mod filesystem;
 mod flips;
 mod life;
@@ -48,10 +49,17 @@ fn run(recording: &Recording, mutation: Mutation, effort: Effort) -> Result<Tall
 }
 
 fn every_story(flush: FlushMode) {
-    let effort = Effort { states_per_point: 4 * multiplier(), deepen_one_in: 60, depth: 3 };
+    let effort = Effort {
+        states_per_point: 6 * multiplier(),
+        deepen_one_in: 8,
+        depth: 3,
+        later_states: 250 * multiplier() as u64,
+    };
     let mut failures = Vec::new();
     for (name, story) in scenarios::STORIES {
-        let told = check::quietly(|| Ok(scenarios::record(name, *story, scenarios::settings(flush, seed()))));
+        let told = check::quietly(|| {
+            Ok(scenarios::record(name, *story, scenarios::settings_of(name, flush, seed())))
+        });
         let recording = match told {
             Ok(recording) => recording,
             Err(complaint) => {

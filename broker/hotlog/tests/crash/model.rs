@@ -35,7 +35,9 @@ pub struct Sequenced {
 pub enum Note {
     /// What came before only set the scene: crashes are tried from here on.
     StoryBegins,
-    /// A life begins in this flush mode.
+    /// A life is about to begin.
+    Opens,
+    /// It has begun, in this flush mode.
     Mode(FlushMode),
     /// The batch is about to be appended.
     Begun { id: BatchId, partition: PartitionId, bytes: Arc<[u8]>, sequenced: Option<Sequenced> },
@@ -148,6 +150,7 @@ impl Expectation {
                 self.next_id = self.next_id.max(id + 1);
             }
             Note::StoryBegins => self.in_story = true,
+            Note::Opens => {}
             Note::Mode(flush) => self.acks_are_synced = *flush == FlushMode::Ack,
             Note::Placed { id, place } => self.batch(*id).place = Some(*place),
             Note::Acked { id } => {

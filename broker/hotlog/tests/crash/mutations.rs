@@ -26,7 +26,9 @@ fn recordings() -> Vec<Recording> {
     let mut all: Vec<_> = [FlushMode::Ack, FlushMode::Os]
         .into_iter()
         .flat_map(|flush| scenarios::STORIES.iter().map(move |(name, story)| (*name, *story, flush)))
-        .map(|(name, story, flush)| scenarios::record(name, story, scenarios::settings(flush, seed())))
+        .map(|(name, story, flush)| {
+            scenarios::record(name, story, scenarios::settings_of(name, flush, seed()))
+        })
         .collect();
     // The shortest first: most mutations are noticed by one of them.
     all.sort_by_key(|recording| recording.events.len());
@@ -42,7 +44,9 @@ fn noticed(
     // First a quick look at each story, then a long one.
     for (states_per_point, deepen_one_in, depth) in [(4, 60, 2), (16, 6, 3)] {
         for recording in recordings.iter().filter(|recording| concerns(recording)) {
-            let effort = Effort { states_per_point: states_per_point * multiplier(), deepen_one_in, depth };
+            let later_states = 300 * multiplier() as u64;
+            let states_per_point = states_per_point * multiplier();
+            let effort = Effort { states_per_point, deepen_one_in, depth, later_states };
             let mut explorer = Explorer::new(mutation, effort, seed());
             if let Err(violation) = explorer.explore(recording) {
                 let states: u64 = explorer.tally.states.iter().sum();

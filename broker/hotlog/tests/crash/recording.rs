@@ -3,6 +3,7 @@
 //! Owns: the `Disk` implementation and the recording. Does not own: what the operations leave durable
 //! (`filesystem`); a run sees live bytes only, so one recording serves every crash and every mutation.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Component, Path};
@@ -35,6 +36,7 @@ pub enum Event {
 pub enum Target {
     Write { file: FileId, position: usize, bytes: Arc<[u8]> },
     File(FileId),
+    AllFiles,
     Folder(FolderId),
 }
 
@@ -44,7 +46,14 @@ struct Inner {
     events: Vec<Event>,
     calls: usize,
     locked: Weak<()>,
-    free_bytes: u64,
+    /// Bytes that all files together may take.
+    capacity: u64,
+    /// Disk space taken for files, by `reserve`.
+    reserved: HashMap<FileId, u64>,
+    /// How many changing operations go well before one fails.
+    sound_operations: Option<usize>,
+    /// Changing operations so far.
+    operations: usize,
 }
 
 /// A disk in memory. Clones share it.
@@ -57,12 +66,36 @@ pub struct RecordingDisk {
 
 impl RecordingDisk {
     pub fn new(state: FileSystem) -> Self {
-        let inner = Inner { state, events: Vec::new(), calls: 0, locked: Weak::new(), free_bytes: 1 << 40 };
+        let inner = Inner {
+            state,
+            events: Vec::new(),
+            calls: 0,
+            locked: Weak::new(),
+            capacity: 1 << 40,
+            reserved: HashMap::new(),
+            sound_operations: None,
+            operations: 0,
+        };
         Self { inner: Arc::new(Mutex::new(inner)), yields: false }
     }
 
     pub fn yielding(self) -> Self {
         Self { yields: true, ..self }
+    }
+
+    /// Lets the disk be full at so many bytes.
+    pub fn limit(&self, capacity: u64) {
+        self.inner().capacity = capacity;
+    }
+
+    /// Lets one changing operation fail, after so many that do not; the story begins there.
+    pub fn fail_after(&self, operations: usize) {
+        self.inner().sound_operations = Some(operations);
+    }
+
+    /// Changing operations so far: writes, syncs, names, lengths.
+    pub fn operations(&self) -> usize {
+        self.inner().operations
     }
 
     pub fn note(&self, note: Note) {
@@ -79,6 +112,7 @@ impl RecordingDisk {
     }
 
     fn durable(&self, target: Target, site: SyncSite) {
+        // Begun under the caller's check of faults, ended apart.
         let call = {
             let mut inner = self.inner();
             inner.calls += 1;
@@ -94,6 +128,51 @@ impl RecordingDisk {
 }
 
 impl Inner {
+    /// Counts a changing operation, and fails the one that is to fail.
+    fn change(&mut self) -> io::Result<()> {
+        self.operations += 1;
+        match &mut self.sound_operations {
+            Some(0) => {
+                self.sound_operations = None;
+                self.events.push(Event::Note(Note::StoryBegins));
+                Err(io::Error::from_raw_os_error(5))
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What the files that have names take.
+    fn used(&self) -> u64 {
+        let (mut open, mut used) = (vec![ROOT], 0);
+        while let Some(folder) = open.pop() {
+            for node in self.state.folders[folder].live.values() {
+                match node {
+                    Node::Folder(inner) => open.push(*inner),
+                    Node::File(file) => used += self.taken(*file),
+                }
+            }
+        }
+        used
+    }
+
+    fn taken(&self, file: FileId) -> u64 {
+        let written = self.state.files[file].live.len() as u64;
+        self.reserved.get(&file).map_or(written, |reserved| written.max(*reserved))
+    }
+
+    /// Lets a file take `length` bytes, when there are so many.
+    fn take(&mut self, file: FileId, length: u64) -> io::Result<()> {
+        let more = length.saturating_sub(self.taken(file));
+        if more > 0 && self.used() + more > self.capacity {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
     fn folder(&self, path: &Path) -> io::Result<FolderId> {
         let mut folder = ROOT;
         for part in path.components() {
@@ -148,6 +227,7 @@ impl Disk for RecordingDisk {
             Some(Node::Folder(_)) => Ok(()),
             Some(Node::File(_)) => Err(io::ErrorKind::AlreadyExists.into()),
             None => {
+                inner.change()?;
                 let (parent, name) = inner.place(dir)?;
                 let folder = inner.state.new_folder();
                 inner.record(Event::NewFolder(folder));
@@ -175,6 +255,7 @@ impl Disk for RecordingDisk {
             (Some(Node::File(file)), _) => file,
             (None, Create::Never) => return Err(io::ErrorKind::NotFound.into()),
             (None, Create::New | Create::IfMissing) => {
+                inner.change()?;
                 let (folder, name) = inner.place(path)?;
                 let file = inner.state.new_file();
                 inner.record(Event::NewFile(file));
@@ -189,6 +270,7 @@ impl Disk for RecordingDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.inner();
         let node = inner.node(from)?.ok_or(io::ErrorKind::NotFound)?;
+        inner.change()?;
         let (old_folder, old_name) = inner.place(from)?;
         let (new_folder, new_name) = inner.place(to)?;
         inner.record(Event::Names(vec![(old_folder, old_name, None), (new_folder, new_name, Some(node))]));
@@ -198,6 +280,7 @@ impl Disk for RecordingDisk {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.inner();
         let Some(Node::File(_)) = inner.node(path)? else { return Err(io::ErrorKind::NotFound.into()) };
+        inner.change()?;
         let (folder, name) = inner.place(path)?;
         inner.record(Event::Names(vec![(folder, name, None)]));
         Ok(())
@@ -209,6 +292,7 @@ impl Disk for RecordingDisk {
         if !inner.state.folders[folder].live.is_empty() {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
+        inner.change()?;
         let (parent, name) = inner.place(dir)?;
         inner.record(Event::Names(vec![(parent, name, None)]));
         Ok(())
@@ -216,12 +300,20 @@ impl Disk for RecordingDisk {
 
     fn sync_dir(&self, dir: &Path, site: SyncSite) -> io::Result<()> {
         let folder = self.inner().folder(dir)?;
+        self.inner().change()?;
         self.durable(Target::Folder(folder), site);
         Ok(())
     }
 
+    fn sync_all_files(&self, _dir: &Path, site: SyncSite) -> io::Result<()> {
+        self.inner().change()?;
+        self.durable(Target::AllFiles, site);
+        Ok(())
+    }
+
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
-        Ok(self.inner().free_bytes)
+        let inner = self.inner();
+        Ok(inner.capacity.saturating_sub(inner.used()))
     }
 
     fn boot_id(&self) -> BootId {
@@ -281,6 +373,15 @@ impl DiskFile for RecordingFile {
         assert!(self.how.write, "a write through a handle for reading");
         self.check_alignment(bytes, position);
         let (file, position, bytes) = (self.file, position as usize, Arc::<[u8]>::from(bytes));
+        let mut inner = self.disk.inner();
+        inner.take(file, (position + bytes.len()) as u64)?;
+        if let Err(error) = inner.change() {
+            // Any part may have been written.
+            let bytes = bytes[..bytes.len() / 2].into();
+            inner.record(Event::Write { file, position, bytes });
+            return Err(error);
+        }
+        drop(inner);
         match durability {
             Durability::Cached => self.disk.inner().record(Event::Write { file, position, bytes }),
             Durability::Durable(site) => {
@@ -292,17 +393,31 @@ impl DiskFile for RecordingFile {
     }
 
     fn sync(&self, site: SyncSite) -> io::Result<()> {
+        self.disk.inner().change()?;
         self.disk.durable(Target::File(self.file), site);
         Ok(())
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         assert!(self.how.write, "a cut through a handle for reading");
-        self.disk.inner().record(Event::SetLen { file: self.file, length: length as usize });
+        let mut inner = self.disk.inner();
+        inner.change()?;
+        let before = inner.state.files[self.file].live.len() as u64;
+        // As real file systems do: what was taken beyond the length is given back by a cut only.
+        if length < before
+            && let Some(reserved) = inner.reserved.get_mut(&self.file)
+        {
+            *reserved = (*reserved).min(length);
+        }
+        inner.record(Event::SetLen { file: self.file, length: length as usize });
         Ok(())
     }
 
-    fn reserve(&self, _length: u64) -> io::Result<()> {
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        let mut inner = self.disk.inner();
+        inner.take(self.file, length)?;
+        let reserved = inner.reserved.entry(self.file).or_default();
+        *reserved = (*reserved).max(length);
         Ok(())
     }
 

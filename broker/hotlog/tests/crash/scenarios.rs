@@ -1,9 +1,11 @@
 //! What the log does while it is crashed: short stories, each told once and broken at every point.
 
+use hotlog::LogBeginning;
 use hotlog::options::FlushMode;
+use hotlog::sync_site::SyncSite;
 use wire::ids::Offset;
 
-use crate::explore::Recording;
+use crate::explore::{Recording, sites};
 use crate::filesystem::FileSystem;
 use crate::life::{Life, Settings, Stuck, topic};
 use crate::model::{Expectation, Note};
@@ -26,6 +28,10 @@ pub const STORIES: &[(&str, Story)] = &[
     ("truncate", truncate),
     ("delete and create again", delete_and_create_again),
     ("release", release),
+    ("begins elsewhere", begins_elsewhere),
+    ("full disk", full_disk),
+    ("journal elsewhere", journal_elsewhere),
+    ("many segments", many_segments),
     ("clean stop", clean_stop),
     ("never acknowledged", never_acknowledged),
     ("killed and started", killed_and_started),
@@ -33,7 +39,39 @@ pub const STORIES: &[(&str, Story)] = &[
 ];
 
 pub fn settings(flush: FlushMode, seed: u64) -> Settings {
-    Settings { flush, segment_bytes: 24 << 10, accept_loss: false, seed }
+    Settings {
+        flush,
+        segment_bytes: 24 << 10,
+        journal_bytes: hotlog::limits::JOURNAL_BYTES_MIN,
+        journal_folder: None,
+        accept_loss: false,
+        seed,
+    }
+}
+
+/// A story's own settings.
+pub fn settings_of(name: &str, flush: FlushMode, seed: u64) -> Settings {
+    let usual = settings(flush, seed);
+    match name {
+        "journal elsewhere" => Settings { journal_folder: Some("/journal"), ..usual },
+        "many segments" => Settings { journal_bytes: 2_400 << 10, segment_bytes: 1 << 20, ..usual },
+        _ => usual,
+    }
+}
+
+/// The syncs that a story is there for: without them it would prove nothing.
+pub fn reaches(name: &str) -> &'static [SyncSite] {
+    match name {
+        "checkpoint replaced" => &[SyncSite::CheckpointReplacement, SyncSite::CheckpointName],
+        "segments roll" | "release" => {
+            &[SyncSite::SegmentSealed, SyncSite::SidecarBytes, SyncSite::SidecarName]
+        }
+        "partial blocks" | "checkpoint" | "many segments" => {
+            &[SyncSite::SegmentBytes, SyncSite::CheckpointAppended]
+        }
+        "wrap around" => &[SyncSite::CheckpointAppended],
+        _ => &[],
+    }
 }
 
 /// Tells a story and keeps the recording.
@@ -46,7 +84,12 @@ pub fn record(name: &'static str, story: Story, settings: Settings) -> Recording
     // A story without a scene to set is told from the first start on.
     let in_story = !events.iter().any(|event| matches!(event, Event::Note(Note::StoryBegins)));
     let expectation = Expectation { in_story, ..Expectation::default() };
-    Recording { name, initial: FileSystem::default(), expectation, events, next: settings }
+    let told = sites(&events);
+    for site in reaches(name) {
+        assert!(told.contains(site), "{name}: the story does not reach {site:?}");
+    }
+    let point_one_in = if name == "many segments" { 12 } else { 1 };
+    Recording { name, initial: FileSystem::default(), expectation, events, point_one_in, next: settings }
 }
 
 /// Starts, and makes the new epoch known to the model.
@@ -122,24 +165,25 @@ fn checkpoint(disk: &RecordingDisk, settings: Settings) -> Result<(), Stuck> {
     life.commit()
 }
 
-/// Enough partitions with a long remainder that the file doubles past the size below which it is left alone.
+/// Remainders that fill a checkpoint each, so that the file doubles past the size below which it is left alone.
 fn checkpoint_replaced(disk: &RecordingDisk, settings: Settings) -> Result<(), Stuck> {
     let mut life = start(disk, settings, 1)?;
-    for number in 1..=25 {
+    for number in 1..=9 {
         life.create(topic(number))?;
     }
     for round in 0..5 {
-        for number in 1..=25 {
-            life.append(topic(number), if round == 0 { 3_700 } else { 40 })?;
-        }
-        life.append_sequenced(topic(1), 7, 10)?;
-        life.commit()?;
         if round == 2 {
             disk.note(Note::StoryBegins);
         }
+        for number in 1..=9 {
+            life.append(topic(number), if round == 0 { 12_000 } else { 40 })?;
+        }
+        life.append_sequenced(topic(1), 7, 10)?;
+        life.commit()?;
         life.checkpoint()?;
     }
-    Ok(())
+    life.append_sequenced(topic(1), 7, 10)?;
+    life.commit()
 }
 
 fn segments_roll(disk: &RecordingDisk, settings: Settings) -> Result<(), Stuck> {
@@ -159,8 +203,8 @@ fn segments_roll(disk: &RecordingDisk, settings: Settings) -> Result<(), Stuck> 
 fn partial_blocks(disk: &RecordingDisk, settings: Settings) -> Result<(), Stuck> {
     let mut life = start(disk, settings, 1)?;
     life.create(topic(1))?;
-    for _ in 0..4 {
-        life.append_sequenced(topic(1), 7, 300)?;
+    for size_bytes in [8_300, 300, 8_300, 300, 300] {
+        life.append_sequenced(topic(1), 7, size_bytes)?;
         life.append(topic(1), 900)?;
         life.commit()?;
         life.checkpoint()?;
@@ -236,6 +280,94 @@ fn release(disk: &RecordingDisk, settings: Settings) -> Result<(), Stuck> {
         }
     }
     Ok(())
+}
+
+fn begins_elsewhere(disk: &RecordingDisk, settings: Settings) -> Result<(), Stuck> {
+    let mut life = start(disk, settings, 1)?;
+    for number in 1..=2 {
+        life.create(topic(number))?;
+        let beginning = LogBeginning { log_start: Offset(300), ..LogBeginning::at(Offset(7_000_000_000)) };
+        life.begin_log(topic(number), &beginning)?;
+    }
+    life.append_sequenced(topic(1), 7, 3_000)?;
+    life.commit()?;
+    life.checkpoint()?;
+    life.move_log_start(topic(2), Offset(400))?;
+    let next_id = kill(life);
+    let mut life = start(disk, settings, next_id)?;
+    life.append(topic(1), 500)?;
+    life.append(topic(2), 500)?;
+    life.commit()?;
+    life.checkpoint()?;
+    life.serve(topic(2))
+}
+
+/// Producers are refused, what is in the log stays, and a deletion makes room, also over a restart.
+fn full_disk(disk: &RecordingDisk, settings: Settings) -> Result<(), Stuck> {
+    disk.limit(settings.journal_bytes * 5 / 2 + (120 << 10));
+    let mut life = start(disk, settings, 1)?;
+    life.create(topic(1))?;
+    life.create(topic(2))?;
+    life.append(topic(2), 9_000)?;
+    fill(&mut life)?;
+    life.checkpoint()?;
+    life.serve(topic(1))?;
+    let next_id = kill(life);
+    let mut life = start(disk, settings, next_id)?;
+    life.serve(topic(1))?;
+    fill(&mut life)?;
+    life.delete(topic(1))?;
+    life.settle()?;
+    life.append(topic(2), 9_000)?;
+    life.commit()?;
+    life.checkpoint()
+}
+
+/// Appends until the disk has no more.
+fn fill(life: &mut Life) -> Result<(), Stuck> {
+    for _ in 0..60 {
+        match life.append(topic(1), 9_000) {
+            Err(Stuck(why)) if why.contains("no disk space is left") => return life.commit(),
+            appended => drop(appended?),
+        }
+        life.commit()?;
+        life.settle()?;
+    }
+    Err(Stuck("the disk is never full".to_owned()))
+}
+
+fn journal_elsewhere(disk: &RecordingDisk, settings: Settings) -> Result<(), Stuck> {
+    let mut life = start(disk, settings, 1)?;
+    life.create(topic(1))?;
+    for _ in 0..3 {
+        life.append_sequenced(topic(1), 7, 19_000)?;
+        life.commit()?;
+        life.checkpoint()?;
+    }
+    life.append(topic(1), 500)?;
+    life.commit()?;
+    let next_id = kill(life);
+    let mut life = start(disk, settings, next_id)?;
+    life.append(topic(1), 500)?;
+    life.commit()
+}
+
+/// So many segments written by one checkpoint that one sync of the file system takes the place of theirs.
+fn many_segments(disk: &RecordingDisk, settings: Settings) -> Result<(), Stuck> {
+    let mut life = start(disk, settings, 1)?;
+    let count = hotlog::limits::SEGMENT_SYNCS_ONE_BY_ONE as u8 + 2;
+    for number in 1..=count {
+        life.create(topic(number))?;
+    }
+    life.checkpoint()?;
+    for number in 1..=count {
+        life.append(topic(number), 16_600)?;
+    }
+    life.commit()?;
+    disk.note(Note::StoryBegins);
+    life.checkpoint()?;
+    life.append(topic(1), 500)?;
+    life.commit()
 }
 
 fn clean_stop(disk: &RecordingDisk, settings: Settings) -> Result<(), Stuck> {

@@ -92,7 +92,7 @@ fn record(flush: FlushMode) -> Recording {
     life.log.close().expect("a log in order closes");
     let (initial, expectation) =
         (FileSystem::default(), Expectation { in_story: true, ..Expectation::default() });
-    Recording { name: "several threads", initial, expectation, events, next: settings }
+    Recording { name: "several threads", initial, expectation, events, point_one_in: 1, next: settings }
 }
 
 fn create(disk: &RecordingDisk, life: &Life, ids: &AtomicU64, partition: PartitionId) {
@@ -118,7 +118,7 @@ fn several_threads_keep_every_promise() {
     for flush in [FlushMode::Ack, FlushMode::Os] {
         for run in 0..2 * multiplier() {
             let recording = record(flush);
-            let effort = Effort { states_per_point: 3, deepen_one_in: 60, depth: 2 };
+            let effort = Effort { states_per_point: 3, deepen_one_in: 60, depth: 2, later_states: 100 };
             let mut explorer = Explorer::new(Mutation::None, effort, seed() + run as u64);
             if let Err(violation) = explorer.explore(&recording) {
                 panic!("several threads, {flush:?}: {violation}");
