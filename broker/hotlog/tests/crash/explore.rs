@@ -78,11 +78,20 @@ pub struct Explorer {
     pub random: Random,
     pub tally: Tally,
     trail: Vec<String>,
+    /// States of later crashes that may be tried by now: they are spread over the story.
+    later_states_so_far: u64,
 }
 
 impl Explorer {
     pub fn new(mutation: Mutation, effort: Effort, seed: u64) -> Self {
-        Self { mutation, effort, random: Random::new(seed), tally: Tally::default(), trail: Vec::new() }
+        Self {
+            mutation,
+            effort,
+            random: Random::new(seed),
+            tally: Tally::default(),
+            trail: Vec::new(),
+            later_states_so_far: 0,
+        }
     }
 
     /// Judges states at every point of the recording.
@@ -103,6 +112,10 @@ impl Explorer {
                 continue;
             }
             self.tally.points += 1;
+            if depth == 1 {
+                self.later_states_so_far =
+                    self.effort.later_states * replay.at as u64 / recording.events.len() as u64;
+            }
             self.trail.push(point);
             for loss in self.losses_here(&replay, depth) {
                 let state = loss.apply(&replay);
@@ -134,6 +147,16 @@ impl Explorer {
         losses
     }
 
+    /// Whether this state's second (or third) life is crashed too.
+    fn deepens(&mut self, depth: usize) -> bool {
+        let [_, _, second, third] = self.tally.states;
+        match depth {
+            1 => second + third < self.later_states_so_far && self.random.chance(self.effort.deepen_one_in),
+            // As many as second crashes, which come before them.
+            _ => third < second && self.random.chance(4),
+        }
+    }
+
     fn crashed(
         &mut self,
         recording: &Recording,
@@ -146,11 +169,7 @@ impl Explorer {
         let next = Settings { seed: self.random.next(), ..recording.next };
         judge(&disk, next, &mut expectation.clone(), crash)
             .map_err(|complaint| Violation { complaint, trail: self.trail.clone() })?;
-        let is_enough = self.tally.states[2..].iter().sum::<u64>() >= self.effort.later_states;
-        // A third crash is tried more often: few second lives come so far.
-        let one_in =
-            if depth == 1 { self.effort.deepen_one_in } else { self.effort.deepen_one_in.div_ceil(3) };
-        if depth < self.effort.depth && !is_enough && self.random.chance(one_in) {
+        if depth < self.effort.depth && self.deepens(depth) {
             let mut expectation = expectation.clone();
             if crash == Crash::Power {
                 expectation.lose_power();
