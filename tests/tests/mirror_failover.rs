@@ -135,7 +135,8 @@ async fn fail_over(from: Kind, to: Kind) {
     world.flow.ask("redeclare", &[]).unwrap();
     world.mirror.restart().unwrap();
     world.flow.caught_up(&PARTITIONS).await.unwrap();
-    oracle::check(&world.flow, &PARTITIONS).await.unwrap();
+    // Not `cut`: Apache Kafka forgets a log start that it had not checkpointed when it was killed.
+    oracle::check(&world.flow, &PARTITIONS[..2]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
