@@ -72,6 +72,8 @@ pub(crate) struct World {
     pub(crate) mirror: Verb,
     pub(crate) generation: u64,
     turn: usize,
+    /// Whether records are of today; brokers forget the producers of others at once.
+    recent: bool,
     read: usize,
 }
 
@@ -87,7 +89,18 @@ impl World {
         let flow = Flow::declare(scratch.path(), "old-to-new", ends, "topics = [\"*\"]").unwrap();
         let mirror = flow.run().unwrap();
         let generation = flow.caught_up(&PARTITIONS).await.unwrap().generation;
-        Self { _scratch: scratch, source, target, proxy, flow, mirror, generation, turn: 20, read: 0 }
+        Self {
+            _scratch: scratch,
+            source,
+            target,
+            proxy,
+            flow,
+            mirror,
+            generation,
+            turn: 20,
+            recent: true,
+            read: 0,
+        }
     }
 
     fn trap(&self, point: Point, matches: Matches) -> Trap {
@@ -97,7 +110,11 @@ impl World {
     pub(crate) fn write(&mut self) {
         self.turn += 1;
         let turn = self.turn.to_string();
-        flow_source::call(&["more", &self.source.bootstrap(), &turn, "transactions", "recent"]).unwrap();
+        let mut arguments = vec!["more", &*turn, "transactions"];
+        arguments.extend(self.recent.then_some("recent"));
+        let bootstrap = self.source.bootstrap();
+        arguments.insert(1, &bootstrap);
+        flow_source::call(&arguments).unwrap();
     }
 
     fn move_group(&mut self) {
@@ -257,6 +274,7 @@ impl World {
         arguments.extend(setting);
         arguments.push("producer.id.expiration.ms=1000");
         java::call(Tool::Configs, &arguments, &[]).unwrap();
+        self.recent = false;
 
         let trap = self.trap(Point::AfterServer, writes_data);
         self.write();
