@@ -294,9 +294,6 @@ impl Partition {
     /// Returns the segments whose files may go.
     pub(crate) fn checkpointed(self: &Arc<Self>, record: Option<Checkpointed>, cut: u64) -> Vec<Offset> {
         let mut state = lock(&self.state);
-        while state.ring.front().is_some_and(|batch| batch.ring < cut) {
-            state.ring.pop_front();
-        }
         let mut garbage = Vec::new();
         if let Some(record) = record {
             garbage = record.garbage;
@@ -312,6 +309,10 @@ impl Partition {
                 }
             }
         }
+        self.keep_remainders(&mut state, cut);
+        while state.ring.front().is_some_and(|batch| batch.ring < cut) {
+            state.ring.pop_front();
+        }
         if !state.listed && !state.ring.is_empty() {
             // Nothing may change any more, but the next cut passes these.
             state.listed = true;
@@ -326,6 +327,27 @@ impl Partition {
 fn end_of_write(written: u32, end: u32, most: u32) -> u32 {
     let left_at_least = limits::SEGMENT_WRITE_BYTES_MIN.next_multiple_of(limits::BLOCK_BYTES_MAX);
     if end - written <= most { end } else { written + most - left_at_least }
+}
+
+impl Partition {
+    /// Copies what only the ring below the cut has. A record's remainder is that, but one from before a truncation is not used.
+    fn keep_remainders(&self, state: &mut PartitionState, cut: u64) {
+        for index in 0..state.open.len() {
+            let segment = &state.open[index];
+            let below = state.ring.iter().take_while(|batch| batch.ring < cut);
+            let here = below.filter(|batch| batch.segment == segment.base_offset);
+            let Some(end) = here.map(|batch| batch.position + batch.length).max() else { continue };
+            let covered = segment.remainder.as_ref().map_or(0, Remainder::end).max(segment.written);
+            if covered >= end {
+                continue;
+            }
+            let pieces = pieces(state, segment, segment.written, end);
+            let mut bytes = vec![0; length_of(&pieces)];
+            copy_pieces(&self.shared, &pieces, &mut bytes);
+            let remainder = Remainder { position: segment.written, bytes: bytes.into() };
+            state.open[index].remainder = Some(remainder);
+        }
+    }
 }
 
 impl Snapshot {
@@ -397,7 +419,75 @@ pub(crate) fn length_of(pieces: &[Piece]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use wire::batch::{BatchBuilder, BatchOptions, NewRecord};
+    use wire::ids::TopicId;
+
     use super::*;
+    use crate::partition::{Isolation, Origin, PartitionId, ReadLimits};
+    use crate::worker::{Spawner, Worker};
+    use crate::{FlushMode, LogDirectory, LogOptions, PartitionConfig, TopicDirectory};
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Spawner for Nobody {
+        fn start(&self, _worker: Box<dyn Worker>) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn ready<F: Future>(future: F) -> F::Output {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("nothing has to be waited for here"),
+        }
+    }
+
+    fn append(directory: &LogDirectory, partition: &Arc<Partition>, bytes: usize) {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        let value = vec![b'x'; bytes];
+        builder.push(&NewRecord { value: Some(&value), ..NewRecord::default() });
+        let batch = builder.build();
+        let room = ready(directory.reserve_room(batch.len())).unwrap();
+        let ticket = partition.append(room, &batch, Origin::Client).unwrap().ticket;
+        ready(directory.commit(ticket)).unwrap();
+    }
+
+    /// A segment rolls and the next one is cut while a checkpoint is on its way that knows neither.
+    #[test]
+    fn a_record_from_before_a_cut_leaves_no_hole_in_the_segment_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = LogOptions::new(folder.path().join("log"));
+        options.flush = FlushMode::Os;
+        options.spawner = Arc::new(Nobody);
+        let id = PartitionId { topic_id: TopicId([7; 16]), partition: 0 };
+        let topics = TopicDirectory { live: [id.topic_id].into(), ..TopicDirectory::default() };
+        let (directory, _) = LogDirectory::open(options).unwrap().finish(&topics).unwrap();
+        let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
+        let partition = directory.create_partition(id, config).unwrap();
+        append(&directory, &partition, 9_000);
+        let cut = partition.shared.journal.chain_point().position;
+        let snapshot = partition.snapshot(RecordFor::Appending).unwrap();
+        let mut bytes = vec![0; length_of(&snapshot.remainder)];
+        copy_pieces(&partition.shared, &snapshot.remainder, &mut bytes);
+        let (_, record) = snapshot.finish(bytes.into());
+        append(&directory, &partition, 15_000);
+        append(&directory, &partition, 100);
+        let room = ready(directory.reserve_room(partition.change_bytes())).unwrap();
+        let ticket = directory.truncate(&partition, room, Offset(2)).unwrap();
+        ready(directory.commit(ticket)).unwrap();
+        assert!(partition.checkpointed(Some(record), cut).is_empty());
+        partition.shared.journal.free(cut, 1);
+        let limits = ReadLimits { max_bytes: 1, at_least_one_batch: true };
+        for (offset, length) in [(0, 9_000), (1, 15_000)] {
+            let read = partition.read(Offset(offset), limits, Isolation::ReadUncommitted).unwrap();
+            assert!(read.bytes().unwrap().concat().len() > length);
+        }
+        assert!(partition.next_write(1 << 20).is_some_and(|plan| length_of(&plan.pieces) > 9_000));
+    }
 
     #[test]
     fn writes_of_any_length_come_to_their_end() {
