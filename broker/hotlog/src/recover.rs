@@ -79,7 +79,7 @@ impl Recovering {
         let FoundFiles { loaded, ring, makes_checkpoint, losses } = find_files(&options, block)?;
         let mut report = RecoveryReport { losses, ..RecoveryReport::default() };
         let bytes = RingBytes { geometry: ring.geometry, data: &ring.data };
-        let commits: Vec<FoundCommit> = bytes.chain(loaded.cut.point).collect();
+        let commits: Vec<FoundCommit> = bytes.chain(loaded.cut.point, loaded.start).collect();
         let chain = commits.last().map_or(loaded.cut.point, FoundCommit::after);
         let boot = options.disk.boot_id();
         report.losses.extend(judge_chain(&options, &loaded, &bytes, &commits)?);

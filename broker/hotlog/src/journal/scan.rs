@@ -47,11 +47,20 @@ pub(crate) struct RingBytes<'a> {
 }
 
 impl<'a> RingBytes<'a> {
-    /// The commits that follow `from`, in order, up to where the chain breaks.
-    pub(crate) fn chain(self, from: ChainPoint) -> impl Iterator<Item = FoundCommit> + 'a {
+    /// The commits that follow `from`, in order, up to where the chain breaks. What follows the point where `last`, the last start, was
+    /// recorded is of that start: a commit of an earlier one there had been given up, and was made whole again by pieces of later writes.
+    pub(crate) fn chain(
+        self,
+        from: ChainPoint,
+        last: Option<Start>,
+    ) -> impl Iterator<Item = FoundCommit> + 'a {
         let mut at = from;
+        let counts = move |found: &FoundCommit| {
+            let CommitHeader { sequence, start_number, .. } = found.header;
+            last.is_none_or(|last| sequence <= last.point.sequence || start_number == last.number)
+        };
         std::iter::from_fn(move || {
-            let found = self.next(&at)?;
+            let found = self.next(&at).filter(counts)?;
             at = found.after();
             // Within one capacity of the cut, or an endless lap could be walked.
             (at.position <= from.position + self.geometry.capacity).then_some(found)
