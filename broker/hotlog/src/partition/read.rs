@@ -288,19 +288,19 @@ impl Partition {
         if from >= end {
             return Ok(found);
         }
-        for meta in self.sealed_metas(from)? {
+        let (sealed, in_open) = self.sealed_and(from, |state| {
+            let mut in_open = Vec::new();
+            let _ = state.open.iter().any(|open| open.aborted.collect(from, end, &mut in_open));
+            in_open
+        })?;
+        for meta in sealed {
             if meta.base_offset >= end
                 || self.sidecar(meta.base_offset)?.aborted.collect(from, end, &mut found)
             {
                 return Ok(found);
             }
         }
-        let state = lock(&self.state);
-        for open in &state.open {
-            if open.aborted.collect(from, end, &mut found) {
-                break;
-            }
-        }
+        found.extend(in_open);
         Ok(found)
     }
 }

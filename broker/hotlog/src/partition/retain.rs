@@ -226,10 +226,21 @@ impl Partition {
 
     /// The sealed segments from the one that holds `from` on.
     pub(super) fn sealed_metas(&self, from: Offset) -> Result<Vec<SealedMeta>, StorageError> {
+        Ok(self.sealed_and(from, |_| ())?.0)
+    }
+
+    /// The sealed segments from the one that holds `from` on, and what `with` finds in the state of the same moment: a segment that is
+    /// sealed between two looks would be in neither.
+    pub(super) fn sealed_and<T>(
+        &self,
+        from: Offset,
+        with: impl FnOnce(&PartitionState) -> T,
+    ) -> Result<(Vec<SealedMeta>, T), StorageError> {
         self.list_sealed()?;
         let state = lock(&self.state);
         let listed = state.sealed.listed.iter().flatten();
-        Ok(listed.chain(&state.sealed.fresh).filter(|meta| meta.next_offset > from).copied().collect())
+        let sealed = listed.chain(&state.sealed.fresh).filter(|meta| meta.next_offset > from).copied();
+        Ok((sealed.collect(), with(&state)))
     }
 
     /// Reads from the folder which segments were sealed before this start, unless that is known.

@@ -9,7 +9,7 @@ use super::state::PartitionState;
 use super::{Isolation, Partition};
 use crate::error::ReadError;
 use crate::health::lock;
-use crate::index::{MaxTimestamp, SegmentIndex};
+use crate::index::MaxTimestamp;
 
 /// A batch found by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,8 @@ impl Partition {
             Isolation::ReadCommitted => self.last_stable_offset(),
         };
         let from = self.local_log_start();
-        for meta in self.sealed_metas(from)? {
+        let (sealed, places) = self.sealed_and(from, |state| open_places(state, timestamp_ms))?;
+        for meta in sealed {
             let sidecar = self.sidecar(meta.base_offset)?;
             let Some(position) = sidecar.index.position_of_time(timestamp_ms) else { continue };
             let view = SegmentView::sealed(&sidecar);
@@ -53,7 +54,6 @@ impl Partition {
                 return Ok(found.filter_below(end));
             }
         }
-        let places = open_places(&lock(&self.state), timestamp_ms);
         for place in places {
             let found = match place {
                 Place::View(view, position) => self.first_young(&view, position, timestamp_ms)?,
@@ -72,16 +72,18 @@ impl Partition {
     /// [`ReadError`].
     pub fn offset_of_max_timestamp(&self) -> Result<Option<OffsetAndTime>, ReadError> {
         let mut best: Option<MaxTimestamp> = None;
-        let mut consider = |index: &SegmentIndex| {
-            let found = index.max_timestamp();
+        let mut consider = |found: MaxTimestamp| {
             if found.timestamp_ms >= 0 && best.is_none_or(|best| found.timestamp_ms > best.timestamp_ms) {
                 best = Some(found);
             }
         };
-        for meta in self.sealed_metas(self.local_log_start())? {
-            consider(&self.sidecar(meta.base_offset)?.index);
+        let (sealed, in_open) = self.sealed_and(self.local_log_start(), |state| {
+            state.open.iter().map(|segment| segment.index.max_timestamp()).collect::<Vec<_>>()
+        })?;
+        for meta in sealed {
+            consider(self.sidecar(meta.base_offset)?.index.max_timestamp());
         }
-        lock(&self.state).open.iter().for_each(|segment| consider(&segment.index));
+        in_open.into_iter().for_each(&mut consider);
         let end = self.high_watermark();
         Ok(best.and_then(|best| self.at(best.batch_base_offset, best.timestamp_ms).filter_below(end)))
     }
