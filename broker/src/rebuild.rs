@@ -413,6 +413,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn half_a_rebuilt_folder_is_not_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let (directory, _) = LogDirectory::open(LogOptions::new(data.clone()))
+            .unwrap()
+            .finish(&TopicDirectory::default())
+            .unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let partition =
+            directory.create_partition(PartitionId::METADATA, PartitionConfig::default()).unwrap();
+        let metadata = HotMetadataLog { directory: directory.clone(), partition, clock };
+        let cluster = cluster();
+        let records = topic_records(&cluster, &Plan::of(&cluster).unwrap(), 1);
+        metadata.commit(&records).await.unwrap();
+        directory.close().unwrap();
+        drop((metadata, directory));
+
+        let options = crate::BrokerOptions {
+            data,
+            listen: "127.0.0.1:0".parse().unwrap(),
+            advertise: None,
+            cluster: "west".to_owned(),
+            flush: topology::FlushMode::Ack,
+            journal: None,
+            admin: None,
+            store: None,
+            dev: false,
+            insecure_listen: false,
+            accept_loss: false,
+        };
+        let refused = crate::serve(options, tokio_util::sync::CancellationToken::new()).await.unwrap_err();
+        assert!(matches!(refused, crate::ServeError::HalfRebuilt { .. }), "{refused}");
+        assert!(refused.to_string().contains("longhaul tier recover"), "{refused}");
+    }
+
+    #[tokio::test]
     async fn a_cluster_that_cannot_be_is_refused_before_anything_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let options = RebuildOptions { data: folder.path().join("data"), journal: None };

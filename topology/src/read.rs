@@ -184,31 +184,30 @@ fn cluster(mut section: Section<'_>) -> Option<Cluster> {
     const NEITHER: &str = "give `listen` and `data` to run it here, or `bootstrap` for an existing cluster";
     let datacenter = section.text("datacenter");
     let datacenter = section.required("datacenter", "the name of the place where it stands", datacenter);
+    // Which keys belong here depends on the kind; without one, unknown keys cannot be told from misplaced ones.
     let kind = match (section.has("bootstrap"), section.has("listen") || section.has("data")) {
         (true, false) => {
-            let bootstrap = section.list::<Address>("bootstrap")?;
-            if bootstrap.is_empty() {
+            let bootstrap = section.list::<Address>("bootstrap");
+            if bootstrap.as_ref().is_some_and(Vec::is_empty) {
                 section.fault(
                     "bootstrap",
                     "the list is empty".to_owned(),
                     "name at least one broker, HOST:PORT",
                 );
             }
-            Some(ClusterKind::Existing(ExistingCluster { bootstrap }))
+            bootstrap.map(|bootstrap| ClusterKind::Existing(ExistingCluster { bootstrap }))
         }
         (false, true) => our_cluster(&mut section).map(ClusterKind::Ours),
         (true, true) => {
             section.fault("bootstrap", "a cluster is either run here or only talked to".to_owned(), NEITHER);
-            None
+            return None;
         }
         (false, false) => {
             section.fault("", "neither `listen` nor `bootstrap` is given".to_owned(), NEITHER);
-            None
+            return None;
         }
     };
-    // Which keys belong here depends on the kind; without one, unknown keys cannot be told from misplaced ones.
-    let kind = kind?;
-    section.finish(datacenter.map(|datacenter| Cluster { datacenter, kind }))
+    section.finish(datacenter.zip(kind).map(|(datacenter, kind)| Cluster { datacenter, kind }))
 }
 
 fn our_cluster(section: &mut Section<'_>) -> Option<OurCluster> {
