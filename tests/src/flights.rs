@@ -83,28 +83,3 @@ fn milliseconds(time: &str) -> Option<i64> {
         - 719_468;
     Some((days * 24 + hour) * 3_600_000)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hours_become_milliseconds() {
-        assert_eq!(milliseconds("1970-01-01T00:00:00Z"), Some(0));
-        assert_eq!(milliseconds("2013-01-01T10:00:00Z"), Some(1_357_034_400_000));
-        assert_eq!(milliseconds("2012-03-01T00:00:00Z"), Some(1_330_560_000_000));
-        assert_eq!(milliseconds("2013"), None);
-    }
-
-    #[test]
-    fn a_row_becomes_a_record() {
-        let names = ["year", "carrier", "flight", "dep_delay", "time_hour"];
-        let record = record(&names, "2013,UA,1545,NA,2013-01-01T10:00:00Z", 1).unwrap();
-        assert_eq!(record.key, "UA1545");
-        assert_eq!(record.timestamp_ms, 1_325_412_000_000);
-        assert_eq!(
-            record.value,
-            r#"{"carrier":"UA","dep_delay":null,"flight":1545,"time_hour":"2012-01-01T10:00:00Z","year":2012}"#
-        );
-    }
-}

@@ -100,8 +100,8 @@ impl Meter {
     }
 }
 
-/// Fields 14 and 15 of `/proc/PID/stat`, in ticks of 10 ms.
-fn process_time(process: u32) -> anyhow::Result<Duration> {
+/// Processor time of a process with all its threads: fields 14 and 15 of `/proc/PID/stat`, in ticks of 10 ms.
+pub(crate) fn process_time(process: u32) -> anyhow::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, after_name) = stat.rsplit_once(')').context("no process name in its stat")?;
     let fields: Vec<&str> = after_name.split_whitespace().collect();

@@ -14,7 +14,9 @@
 mod broker;
 mod cost;
 mod memory;
+mod mirror;
 mod perf_tools;
+mod replay;
 mod table;
 
 use std::process::ExitCode;
@@ -30,9 +32,12 @@ struct Options {
 enum Part {
     Broker,
     Memory,
+    Mirror,
+    Replay,
 }
 
-const PARTS: [(&str, Part); 2] = [("broker", Part::Broker), ("memory", Part::Memory)];
+const PARTS: [(&str, Part); 4] =
+    [("broker", Part::Broker), ("memory", Part::Memory), ("mirror", Part::Mirror), ("replay", Part::Replay)];
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)).and_then(run) {
@@ -56,7 +61,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Options>
             "--warm-gib" => options.warm_gib = number(0)?,
             name => match PARTS.iter().find(|(part, _)| *part == name) {
                 Some((_, part)) => options.parts.push(*part),
-                None => anyhow::bail!("no part is called \"{name}\": broker, memory"),
+                None => anyhow::bail!("no part is called \"{name}\": broker, memory, mirror, replay"),
             },
         }
     }
@@ -72,6 +77,8 @@ fn run(options: Options) -> anyhow::Result<()> {
         match part {
             Part::Broker => broker::measure(&options, &mut table)?,
             Part::Memory => memory::measure(&mut table)?,
+            Part::Mirror => mirror::measure(&options, &mut table)?,
+            Part::Replay => replay::measure(&options, &mut table)?,
         }
     }
     print!("{table}");

@@ -2,10 +2,12 @@
 //!
 //! Owns: their arguments and reading their last line. Does not own: what is loaded.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
 use tests::deadline::Deadline;
+use tests::flights;
 use tests::installed;
 use tests::process::run;
 
@@ -49,6 +51,47 @@ pub(crate) fn produce(bootstrap: &str, topic: &str, load: Load) -> anyhow::Resul
     let p99 =
         last.split(", ").find_map(|part| part.strip_suffix(" ms 99th")).context("no 99th percentile")?;
     Ok(Produced { megabytes_per_second: rate.0.parse::<f64>()? * 1.048_576, p99_ms: p99.parse()? })
+}
+
+/// Records that look like somebody's: flights as JSON, three to a record.
+pub(crate) struct Payloads {
+    file: PathBuf,
+    pub(crate) mean_bytes: f64,
+}
+
+/// How many different records there are; the tool picks among them.
+const PAYLOADS: usize = 20_000;
+const FLIGHTS_PER_PAYLOAD: usize = 3;
+
+impl Payloads {
+    /// Writes the file that the load tool reads, one record a line.
+    pub(crate) fn flights(file: &Path) -> anyhow::Result<Self> {
+        let flights = flights::records(PAYLOADS * FLIGHTS_PER_PAYLOAD)?;
+        let mut text = String::new();
+        for some in flights.chunks(FLIGHTS_PER_PAYLOAD) {
+            let values: Vec<&str> = some.iter().map(|flight| flight.value.as_str()).collect();
+            text.push_str(&format!("[{}]\n", values.join(",")));
+        }
+        let mean_bytes = (text.len() - PAYLOADS) as f64 / PAYLOADS as f64;
+        std::fs::write(file, text)?;
+        Ok(Self { file: file.to_owned(), mean_bytes })
+    }
+}
+
+/// Writes `records` records picked from `payloads`, compressed by lz4 in batches of up to 64 KiB.
+pub(crate) fn produce_payloads(
+    bootstrap: &str,
+    topic: &str,
+    records: u64,
+    payloads: &Payloads,
+) -> anyhow::Result<()> {
+    let (records, file) = (records.to_string(), payloads.file.display().to_string());
+    let servers = format!("bootstrap.servers={bootstrap}");
+    let mut arguments = vec!["--topic", topic, "--num-records", &records, "--payload-file", &file];
+    arguments.extend(["--throughput", "-1", "--producer-props", &servers, "acks=all", "linger.ms=20"]);
+    arguments.extend(["compression.type=lz4", "batch.size=65536"]);
+    java("org.apache.kafka.tools.ProducerPerformance", &arguments)?;
+    Ok(())
 }
 
 /// Reads `records` records from the topic's first offset on and gives MB per second.
