@@ -340,6 +340,32 @@ fn fetches_are_bounded_and_records_are_never_null() {
     assert_eq!(unknown.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
 }
 
+/// More than the journal's ring holds, so that the first of it is read from segment files.
+const FILED_BATCHES: usize = 96;
+/// Fetches that each fill the socket many times over.
+const LARGE_FETCHES: usize = 200;
+
+#[test]
+fn files_larger_than_the_socket_arrive_to_their_last_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Served::start(folder.path());
+    let mut client = broker.client();
+    topic(&mut client, "t", &[("segment.bytes", "8388608")]);
+    let value = "v".repeat(1_000_000);
+    for _ in 0..FILED_BATCHES {
+        assert_eq!(produce(&mut client, "t", batch(&[&value])).error_code, ErrorCode::NONE);
+    }
+    let mut request = fetch_request(0);
+    request.max_bytes = 8 << 20;
+    request.topics[0].partitions[0].partition_max_bytes = 8 << 20;
+    for round in 0..LARGE_FETCHES {
+        request.topics[0].partitions[0].fetch_offset = (round % 16) as i64;
+        let answer = client.ask(11, &request);
+        let length = answer.responses[0].partitions[0].records.as_ref().unwrap().length();
+        assert!(length > 1_000_000, "fetch {round} brought {length} bytes");
+    }
+}
+
 #[test]
 fn a_waiting_fetch_is_woken_by_the_commit() {
     let folder = tempfile::tempdir().unwrap();

@@ -22,4 +22,5 @@ pub mod process;
 pub mod ready;
 pub mod scratch;
 pub mod server;
+pub mod small_disk;
 pub mod tiered;

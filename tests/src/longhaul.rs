@@ -25,6 +25,8 @@ pub struct BrokerSettings {
     pub arguments: Vec<OsString>,
     /// Environment variables, such as those of `Minio::environment`.
     pub environment: Vec<(&'static str, String)>,
+    /// A program with arguments that starts the broker in its own stead, such as that of `SmallDisk::within`.
+    pub wrapper: Vec<OsString>,
 }
 
 impl BrokerSettings {
@@ -131,8 +133,11 @@ impl Broker {
     }
 
     fn command(&self) -> anyhow::Result<Command> {
-        let mut command = Command::new(installed::longhaul()?);
+        let mut line = self.settings.wrapper.clone();
+        line.push(installed::longhaul()?.into());
+        let mut command = Command::new(&line[0]);
         command
+            .args(&line[1..])
             .arg("broker")
             .arg("--data")
             .arg(self.data())

@@ -38,7 +38,7 @@ pub fn start(scratch: &Scratch, name: &str, minio: &Minio) -> anyhow::Result<Bro
 
 /// How the broker of that name is started.
 pub fn settings(name: &str, minio: &Minio) -> BrokerSettings {
-    let settings = BrokerSettings { arguments: Vec::new(), environment: minio.environment() };
+    let settings = BrokerSettings { environment: minio.environment(), ..BrokerSettings::default() };
     settings.with("--cluster").with(name).with("--store").with(store_of(name))
 }
 

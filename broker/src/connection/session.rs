@@ -279,6 +279,9 @@ impl<S: Service> Session<S> {
                     self.stream.try_write_vectored(&vectors[..count])
                 }
                 Head::File(range) => {
+                    if self.sending.is_none() {
+                        ready!(self.stream.poll_write_ready(context))?;
+                    }
                     let handle = self
                         .sending
                         .get_or_insert_with(|| send_file(Arc::clone(&self.stream), range.clone()));
@@ -287,10 +290,6 @@ impl<S: Service> Session<S> {
                     match result.flatten() {
                         // The file ends before the range does: the frame cannot be finished.
                         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            // Tells tokio what the disk thread found, so that it waits for room.
-                            self.stream.try_io(Interest::WRITABLE, || Err(error))
-                        }
                         result => result,
                     }
                 }
@@ -345,10 +344,15 @@ impl<S: Service> Session<S> {
 }
 
 /// Moves a piece of a file to the socket on a disk thread: reading the file may block.
+///
+/// The disk thread itself tells tokio of a full socket. Told later, from here, tokio would also forget the room that
+/// came up in between, and that news comes only once: the rest of the answer would wait for ever.
 fn send_file(stream: Arc<TcpStream>, range: wire::codec::FileRange) -> JoinHandle<io::Result<usize>> {
     tokio::task::spawn_blocking(move || {
         let mut position = range.position;
         let length = range.length.min(SEND_FILE_BYTES);
-        Ok(rustix::fs::sendfile(&*stream, &*range.file, Some(&mut position), length)?)
+        stream.try_io(Interest::WRITABLE, || {
+            Ok(rustix::fs::sendfile(&*stream, &*range.file, Some(&mut position), length)?)
+        })
     })
 }

@@ -46,7 +46,7 @@ pub(crate) fn measure(options: &Options, table: &mut Table) -> anyhow::Result<()
     let scratch = Scratch::new()?;
     let minio = Minio::start(scratch.join("minio"))?;
     verb_with(&["tier", "init", "--store", STORE], &minio.environment())?.success()?;
-    let settings = BrokerSettings { arguments: Vec::new(), environment: minio.environment() };
+    let settings = BrokerSettings { environment: minio.environment(), ..BrokerSettings::default() };
     let mut broker = Broker::start(
         scratch.join("broker"),
         settings.with("--flush").with("os").with("--store").with(STORE),
