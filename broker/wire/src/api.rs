@@ -86,13 +86,12 @@ macro_rules! apis {
                 }
             }
 
-            /// Reads a request's body, which must be all that is left. The version must be one that is served.
+            /// Reads a request's body. The version must be one that is served. Bytes that follow are left alone, as
+            /// Kafka leaves them: librdkafka sends some behind its Metadata requests of version 13.
             pub fn decode(key: ApiKey, version: i16, reader: &mut Reader) -> Result<Request, DecodeError> {
-                let request = match key {
+                Ok(match key {
                     $( ApiKey::$name => Request::$name($module::$request::decode(reader, version)?), )+
-                };
-                reader.finish()?;
-                Ok(request)
+                })
             }
 
             #[cfg(test)]
