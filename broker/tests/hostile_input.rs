@@ -5,6 +5,8 @@
 
 mod served;
 
+use std::sync::Mutex;
+
 use bytes::Bytes;
 use served::{Client, Served, batch, now_ms, records};
 use wire::ErrorCode;
@@ -20,6 +22,9 @@ use wire::batch::{
 };
 use wire::codec::{Records, Text};
 use wire::ids::{ProducerEpoch, ProducerId};
+
+/// Held by the test that looks at the memory of this process, and by the one that needs much of it.
+static MEMORY: Mutex<()> = Mutex::new(());
 
 /// The kernel's count of pages this process holds, in bytes.
 fn resident_bytes() -> usize {
@@ -47,6 +52,7 @@ const NO_CLIENT: [u8; 2] = [0xff, 0xff];
 
 #[test]
 fn frames_and_headers_that_are_no_kafka_are_closed() {
+    let _alone = MEMORY.lock();
     let folder = tempfile::tempdir().unwrap();
     let broker = Served::start(folder.path());
     still_serves(&broker);
@@ -347,6 +353,7 @@ const LARGE_FETCHES: usize = 200;
 
 #[test]
 fn files_larger_than_the_socket_arrive_to_their_last_byte() {
+    let _alone = MEMORY.lock();
     let folder = tempfile::tempdir().unwrap();
     let broker = Served::start(folder.path());
     let mut client = broker.client();
