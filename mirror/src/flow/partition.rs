@@ -4,6 +4,7 @@
 //! budget, the checks of both logs at the start and after a change of leader.
 //! Does not own: what any of it means (`copier`, `copier::plan`, `recovery`).
 
+mod fetch_bytes;
 mod refusal;
 mod start;
 
@@ -18,6 +19,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use wire::{ErrorCode, LeaderEpoch, Offset};
 
+use fetch_bytes::FetchBytes;
 use refusal::{MAY_PASS, failure, missing_topic, topic_event};
 
 use super::FlowError;
@@ -36,8 +38,6 @@ use crate::recovery::Expected;
 /// Answers of fetches, produces and commits that may wait for the loop.
 const ANSWERS: usize = 64;
 const FETCH_WAIT: Duration = Duration::from_millis(500);
-const FETCH_BYTES_MIN: i32 = 1024 * 1024;
-const FETCH_BYTES_MAX: i32 = 16 * 1024 * 1024;
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_WAIT: Duration = Duration::from_millis(250);
 /// How often a position that has nothing else to travel with is written.
@@ -104,7 +104,7 @@ impl PartitionTask {
             Ok((copier, planner)) => {
                 *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(copier);
                 let (answers, answered) = mpsc::channel(ANSWERS);
-                let fetch_bytes = FETCH_BYTES_MIN;
+                let fetch_bytes = FetchBytes::FIRST;
                 let mut running = Running {
                     task: &self,
                     planner,
@@ -156,7 +156,7 @@ struct Running<'a> {
     fetching: bool,
     /// Raised when the plan starts again, so that a fetch of before is not taken for one of after.
     plan_round: u64,
-    fetch_bytes: i32,
+    fetch_bytes: FetchBytes,
     refused_in_a_row: u32,
     missing: u32,
     end: Option<Ended>,
@@ -372,13 +372,13 @@ impl Running<'_> {
             offset: Offset(self.planner.next().0),
             leader_epoch: LeaderEpoch::NONE,
             last_fetched_epoch: LeaderEpoch::NONE,
-            max_bytes: self.fetch_bytes,
+            max_bytes: self.fetch_bytes.0,
         };
         let round = FetchRound {
             partitions: vec![from],
             max_wait: FETCH_WAIT,
             min_bytes: 1,
-            max_bytes: self.fetch_bytes,
+            max_bytes: self.fetch_bytes.0,
             isolation: Isolation::ReadCommitted,
             lane: self.task.source_lane,
         };
@@ -474,7 +474,7 @@ impl Running<'_> {
         match self.planner.plan(&fetched, &|producer| from_target.contains(&producer)) {
             Ok(planned) => {
                 let stuck = planned.covered_to == before && received > 0;
-                self.size_next_fetch(received, stuck);
+                self.fetch_bytes = self.fetch_bytes.after(received, stuck, self.task.memory_bytes);
                 let (batches, covered_to) = (planned.batches, planned.covered_to);
                 self.step(Input::Planned { batches, covered_to }).await;
             }
@@ -485,18 +485,6 @@ impl Running<'_> {
                 let reason = "the source changed what a batch in the air held".to_owned();
                 self.step(Input::Halt(EventKind::Unmatched { offset, from, to, reason })).await;
             }
-        }
-    }
-
-    /// A fetch that came back full asks for more the next time, up to the memory share: so it grows to what bandwidth
-    /// and round trip allow.
-    fn size_next_fetch(&mut self, received: usize, stuck: bool) {
-        let full = received * 4 >= usize::try_from(self.fetch_bytes).unwrap_or(0) * 3;
-        if full || stuck {
-            let share = i32::try_from(self.task.memory_bytes / 2).unwrap_or(i32::MAX);
-            let most =
-                if stuck { FETCH_BYTES_MAX * 4 } else { FETCH_BYTES_MAX.min(share).max(FETCH_BYTES_MIN) };
-            self.fetch_bytes = self.fetch_bytes.saturating_mul(2).min(most).max(FETCH_BYTES_MIN);
         }
     }
 }

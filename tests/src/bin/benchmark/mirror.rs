@@ -105,7 +105,7 @@ pub(crate) fn measure(options: &Options, table: &mut Table) -> anyhow::Result<()
     for run in 0..options.runs {
         for side in SIDES {
             eprintln!("  run {} of {}: mirror, {}", run + 1, options.runs, side.name());
-            let folder = scratch.join(&format!("run-{run}-{side:?}"));
+            let folder = scratch.join(format!("run-{run}-{side:?}"));
             let cost = copy(side, &source, &payloads, &folder)?;
             runs.entry(side).or_default().push(cost);
             std::fs::remove_dir_all(&folder)?;
