@@ -18,15 +18,17 @@ pub(crate) const STALLED_REQUEST_MS: i64 = 60_000;
 pub(crate) const FIRST_REQUEST_TIMEOUT_MS: i64 = 10_000;
 /// A peer that takes nothing of its answers for this long is closed.
 pub(crate) const STALLED_RESPONSE_MS: i64 = 60_000;
-/// How often connections are looked at for the four timeouts above.
+/// A connection that has received nothing for this long gives its buffer back. Sooner would cost a busy one a new buffer per request.
+pub(crate) const IDLE_BUFFER_MS: i64 = 1_000;
+/// How often connections are looked at for the five times above.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Requests of one connection that are begun and not answered: beyond it, nothing more is read.
 pub(crate) const MAX_PIPELINED_REQUESTS: usize = 128;
 /// Bytes of finished answers one connection may hold back before nothing more is read from it.
 pub(crate) const MAX_QUEUED_RESPONSE_BYTES: usize = 8 << 20;
 /// A connection reads into a buffer that grows up to this while requests are small; larger frames need a share of
-/// [`LARGE_REQUESTS_BYTES`].
-pub(crate) const READ_BUFFER_BYTES: usize = 1 << 20;
+/// [`LARGE_REQUESTS_BYTES`]. More than one core's own cache would make each step of a request fetch it from memory again.
+pub(crate) const READ_BUFFER_BYTES: usize = 256 << 10;
 /// The buffer of a connection that has just begun.
 pub(crate) const FIRST_READ_BYTES: usize = 16 << 10;
 /// All frames above [`READ_BUFFER_BYTES`] together: further ones wait.

@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
+use rustix::mm::Advice;
 
 use crate::limits;
 use crate::sync_site::SyncSite;
@@ -367,13 +368,32 @@ pub struct AlignedBuffer {
     length: usize,
 }
 
+/// What the system's huge pages measure where there are any.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 impl AlignedBuffer {
-    /// `length` zeroed bytes at an address that is a multiple of `align` (a power of two).
+    /// `length` zeroed bytes at an address that is a multiple of `align` (a power of two). Large ones lie in huge pages where the system
+    /// has any: copying through them costs fewer address translations, and the device is handed fewer pieces.
     #[must_use]
     pub fn zeroed(length: usize, align: usize) -> Self {
+        let align = if length < HUGE_PAGE_BYTES { align } else { align.max(HUGE_PAGE_BYTES) };
         let memory = vec![0; length + align];
         let start = memory.as_ptr().align_offset(align);
-        Self { memory, start, length }
+        let mut buffer = Self { memory, start, length };
+        buffer.ask_for_huge_pages();
+        buffer
+    }
+
+    #[allow(unsafe_code, reason = "the one kind of advice that changes no byte and needs no cooperation")]
+    fn ask_for_huge_pages(&mut self) {
+        let whole_bytes = self.length - self.length % HUGE_PAGE_BYTES;
+        if whole_bytes == 0 {
+            return;
+        }
+        let start = self.as_mut_ptr().cast();
+        // A system without huge pages says so, and has given ordinary ones.
+        // SAFETY: the range is inside this buffer's own memory, and this advice neither changes, moves nor frees what it holds.
+        let _ = unsafe { rustix::mm::madvise(start, whole_bytes, Advice::LinuxHugepage) };
     }
 }
 

@@ -37,8 +37,11 @@ pub const SEGMENT_WRITE_SHARE_OF_JOURNAL: u64 = 32;
 pub const SEGMENT_WRITE_BYTES_MIN: u32 = 16 << 10;
 /// A checkpoint that wrote more segments than this syncs the file system once instead of each file.
 pub const SEGMENT_SYNCS_ONE_BY_ONE: usize = 64;
-/// The buffer of the segment writer: its largest single write.
-pub const SEGMENT_BUFFER_BYTES: usize = 1 << 20;
+/// The journal's file is made in pieces of this size. The kernel caches it in units as large as the write that first touched them, and
+/// writing a commit costs a walk over every block of each unit that it touches.
+pub const JOURNAL_MAKE_BYTES: usize = 64 << 10;
+/// The buffer of the segment writer: its largest single write. One huge page, so that a write is one piece to the device.
+pub const SEGMENT_BUFFER_BYTES: usize = 2 << 20;
 /// Disk space is taken for a segment this far ahead at most.
 pub const SEGMENT_AHEAD_BYTES: u64 = 16 << 20;
 /// Segments that the writer keeps open.

@@ -76,8 +76,11 @@ impl Storage {
     pub(crate) fn write_next(&mut self) -> Result<bool, CommitError> {
         let Some(partition) = lock(&self.shared.queues).to_write.pop_front() else { return Ok(false) };
         partition.unqueue();
-        let result = self.writer.write(&partition);
-        self.settle(result.map(|_| true).map_err(Stopped::Failed))
+        // The last batches may not be committed yet, so half of what called for the write is enough. What is left waits for the next one or
+        // a checkpoint: each write costs the device's round trip, however short it is.
+        let least_bytes = (self.shared.write_threshold / 2).max(limits::SEGMENT_WRITE_BYTES_MIN);
+        let result = self.writer.write(&partition, least_bytes);
+        self.settle(result.map(|()| true).map_err(Stopped::Failed))
     }
 
     /// Removes the files of one deleted partition. Returns whether there was one.
@@ -187,7 +190,7 @@ impl Storage {
         for (partition, snapshot) in group.iter().zip(&mut snapshots) {
             let mut snapshot = snapshot.take();
             loop {
-                self.writer.write(partition)?;
+                self.writer.write(partition, limits::SEGMENT_WRITE_BYTES_MIN)?;
                 match snapshot.take_if(|snapshot| !partition.is_valid(snapshot)) {
                     None => break,
                     // Truncated in between: what it says is no longer there to be written.

@@ -59,6 +59,10 @@ impl Inbound {
     /// Room to read into: at least a good read's worth, doubling while a frame keeps arriving.
     pub(super) fn room(&mut self) -> &mut BytesMut {
         let pending = self.buffer.len();
+        if pending == 0 {
+            // From the front again, so that a connection with small requests keeps to memory that the processor has at hand.
+            let _ = self.buffer.try_reclaim(self.read_bytes);
+        }
         let wanted = if pending >= self.read_bytes {
             // A frame larger than the buffer: grow by what has come, up to what it still needs.
             let whole = self
@@ -80,6 +84,11 @@ impl Inbound {
         if self.buffer.len() == self.buffer.capacity() && self.read_bytes < READ_BUFFER_BYTES {
             self.read_bytes = (self.read_bytes * 4).min(READ_BUFFER_BYTES);
         }
+    }
+
+    /// Whether there is anything to release.
+    pub(super) fn holds_memory(&self) -> bool {
+        self.buffer.capacity() > 0
     }
 
     /// Gives the buffer back while nothing is expected: an idle connection holds next to nothing.
@@ -134,6 +143,33 @@ mod tests {
         assert_eq!(inbound.next_frame(), Ok(None));
         assert_eq!(inbound.large_frame_bytes(), (90 << 20) + 4);
         assert!(inbound.buffer.capacity() <= READ_BUFFER_BYTES);
+    }
+
+    #[test]
+    fn an_emptied_buffer_is_read_into_from_its_front() {
+        let mut inbound = Inbound::new();
+        feed(&mut inbound, &frame(100));
+        let front = inbound.buffer.as_ptr();
+        inbound.next_frame().unwrap().unwrap();
+        for _ in 0..1_000 {
+            let room = inbound.room();
+            assert_eq!((room.as_ptr(), room.capacity()), (front, FIRST_READ_BYTES));
+            feed(&mut inbound, &frame(100));
+            inbound.next_frame().unwrap().unwrap();
+        }
+    }
+
+    #[test]
+    fn memory_is_given_back_only_when_nothing_is_in_it() {
+        let mut inbound = Inbound::new();
+        assert!(!inbound.holds_memory());
+        feed(&mut inbound, &frame(100)[..50]);
+        inbound.release();
+        assert!(inbound.holds_memory());
+        feed(&mut inbound, &frame(100)[50..]);
+        assert_eq!(inbound.next_frame().unwrap().unwrap().len(), 100);
+        inbound.release();
+        assert!(!inbound.holds_memory());
     }
 
     #[test]

@@ -6,15 +6,21 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use rustix::fs::Advice;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tokio_util::io::poll_read_buf;
 use tokio_util::sync::{CancellationToken, PollSemaphore, WaitForCancellationFutureOwned};
 
 use super::Disconnect;
@@ -23,8 +29,8 @@ use super::outbound::{Head, Outbound};
 use super::pipeline::{AppendGate, Handled, Pipeline};
 use crate::clock::Clock;
 use crate::limits::{
-    FIRST_REQUEST_TIMEOUT_MS, IDLE_TIMEOUT_MS, MAX_QUEUED_RESPONSE_BYTES, MAX_WRITE_VECTORS, SEND_FILE_BYTES,
-    STALLED_REQUEST_MS, STALLED_RESPONSE_MS,
+    FIRST_REQUEST_TIMEOUT_MS, IDLE_BUFFER_MS, IDLE_TIMEOUT_MS, MAX_QUEUED_RESPONSE_BYTES, MAX_WRITE_VECTORS,
+    SEND_FILE_BYTES, STALLED_REQUEST_MS, STALLED_RESPONSE_MS,
 };
 
 /// The other end of a connection, and what the sweep needs to know of it.
@@ -37,8 +43,10 @@ pub(crate) struct Peer {
     /// When bytes last moved in either direction, monotonic.
     moved_at_ms: AtomicI64,
     phase: AtomicU8,
-    /// Cancelled by the sweep.
-    expired: CancellationToken,
+    /// Whether memory is held to receive into.
+    buffered: AtomicBool,
+    /// Notified by the sweep when the connection should look at itself: its patience is over, or its buffer is idle.
+    swept: Arc<Notify>,
 }
 
 /// What the connection is waiting for; each has its own patience.
@@ -59,7 +67,8 @@ impl Peer {
             host: format!("/{}", address.ip()),
             moved_at_ms: AtomicI64::new(now_ms),
             phase: AtomicU8::new(Phase::FirstRequest as u8),
-            expired: CancellationToken::new(),
+            buffered: AtomicBool::new(false),
+            swept: Arc::default(),
         }
     }
 
@@ -78,10 +87,17 @@ impl Peer {
         (waited_ms > patience_ms).then(|| reason(patience_ms))
     }
 
-    /// Ends the connection if it has exhausted its patience.
+    /// Whether a buffer is held that nothing has been received into lately.
+    fn has_idle_buffer(&self, now_ms: i64) -> bool {
+        self.buffered.load(Ordering::Relaxed)
+            && self.phase.load(Ordering::Relaxed) == Phase::Idle as u8
+            && now_ms - self.moved_at_ms.load(Ordering::Relaxed) >= IDLE_BUFFER_MS
+    }
+
+    /// Has the connection look at itself when it has exhausted its patience or holds memory for nothing.
     pub(super) fn sweep(&self, now_ms: i64) {
-        if self.overdue(now_ms).is_some() {
-            self.expired.cancel();
+        if self.overdue(now_ms).is_some() || self.has_idle_buffer(now_ms) {
+            self.swept.notify_one();
         }
     }
 }
@@ -107,7 +123,8 @@ pub(crate) trait Service: Send + Sync + 'static {
 /// One connection.
 pub(super) struct Session<S> {
     service: Arc<S>,
-    stream: Arc<TcpStream>,
+    reading: OwnedReadHalf,
+    writing: Arc<OwnedWriteHalf>,
     peer: Arc<Peer>,
     inbound: Inbound,
     /// A frame that may not begin yet.
@@ -129,9 +146,11 @@ impl<S: Service> Session<S> {
         peer: Arc<Peer>,
         large_requests: Arc<Semaphore>,
     ) -> Self {
+        let (reading, writing) = stream.into_split();
         Self {
             service,
-            stream: Arc::new(stream),
+            reading,
+            writing: Arc::new(writing),
             peer,
             inbound: Inbound::new(),
             held: None,
@@ -148,19 +167,19 @@ impl<S: Service> Session<S> {
     /// Serves until the peer leaves, breaks the protocol, or `stop` is cancelled and what was begun is answered.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), Disconnect> {
         let mut stop = Box::pin(stop.cancelled_owned());
-        let mut expired = Box::pin(self.peer.expired.clone().cancelled_owned());
-        poll_fn(|context| self.poll(context, stop.as_mut(), expired.as_mut())).await
+        let mut swept = Box::pin(Arc::clone(&self.peer.swept).notified_owned());
+        poll_fn(|context| self.poll(context, stop.as_mut(), swept.as_mut())).await
     }
 
     fn poll(
         &mut self,
         context: &mut Context<'_>,
-        stop: std::pin::Pin<&mut WaitForCancellationFutureOwned>,
-        expired: std::pin::Pin<&mut WaitForCancellationFutureOwned>,
+        stop: Pin<&mut WaitForCancellationFutureOwned>,
+        mut swept: Pin<&mut OwnedNotified>,
     ) -> Poll<Result<(), Disconnect>> {
-        if expired.poll(context).is_ready() {
-            let now_ms = self.service.clock().monotonic_ms();
-            return Poll::Ready(Err(self.peer.overdue(now_ms).unwrap_or(Disconnect::Idle(IDLE_TIMEOUT_MS))));
+        while swept.as_mut().poll(context).is_ready() {
+            swept.set(Arc::clone(&self.peer.swept).notified_owned());
+            self.look_at_itself()?;
         }
         if !self.stopping && stop.poll(context).is_ready() {
             self.stopping = true;
@@ -181,6 +200,23 @@ impl<S: Service> Session<S> {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// The sweep found the connection overdue, or holding a buffer that it does not use.
+    fn look_at_itself(&mut self) -> Result<(), Disconnect> {
+        let now_ms = self.service.clock().monotonic_ms();
+        if let Some(reason) = self.peer.overdue(now_ms) {
+            return Err(reason);
+        }
+        if self.peer.has_idle_buffer(now_ms) {
+            self.inbound.release();
+        }
+        Ok(())
+    }
+
+    /// The socket, for writing.
+    fn stream(&self) -> &TcpStream {
+        (*self.writing).as_ref()
     }
 
     /// Whether answers are taken fast enough to go on.
@@ -216,6 +252,7 @@ impl<S: Service> Session<S> {
             Phase::FirstRequest
         };
         self.peer.phase.store(phase as u8, Ordering::Relaxed);
+        self.peer.buffered.store(self.inbound.holds_memory(), Ordering::Relaxed);
     }
 
     fn begin_requests(&mut self, context: &mut Context<'_>) -> Result<bool, Disconnect> {
@@ -276,16 +313,16 @@ impl<S: Service> Session<S> {
                 Head::Memory => {
                     let mut vectors = [IoSlice::new(&[]); MAX_WRITE_VECTORS];
                     let count = self.outbound.vectors(&mut vectors);
-                    self.stream.try_write_vectored(&vectors[..count])
+                    self.writing.try_write_vectored(&vectors[..count])
                 }
                 Head::File(range) => {
                     if self.sending.is_none() {
-                        ready!(self.stream.poll_write_ready(context))?;
+                        ready!(self.stream().poll_write_ready(context))?;
                     }
                     let handle = self
                         .sending
-                        .get_or_insert_with(|| send_file(Arc::clone(&self.stream), range.clone()));
-                    let result = ready!(std::pin::Pin::new(handle).poll(context)).map_err(io::Error::other);
+                        .get_or_insert_with(|| send_file(Arc::clone(&self.writing), range.clone()));
+                    let result = ready!(Pin::new(handle).poll(context)).map_err(io::Error::other);
                     self.sending = None;
                     match result.flatten() {
                         // The file ends before the range does: the frame cannot be finished.
@@ -296,7 +333,7 @@ impl<S: Service> Session<S> {
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.stream.poll_write_ready(context))?;
+                    ready!(self.stream().poll_write_ready(context))?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return Poll::Ready(result),
@@ -313,27 +350,20 @@ impl<S: Service> Session<S> {
                 Poll::Ready(permit) => self.large_permit = permit,
             }
         }
-        loop {
-            if self.stream.poll_read_ready(context).is_pending() {
-                if self.pipeline.is_empty() && self.outbound.is_empty() {
-                    self.inbound.release();
-                }
-                return Ok(false);
+        // A read that does not fill the buffer has emptied the socket, and is not followed by one that finds nothing.
+        match poll_read_buf(Pin::new(&mut self.reading), context, self.inbound.room()) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => {
+                self.ended = true;
+                Ok(true)
             }
-            match self.stream.try_read_buf(self.inbound.room()) {
-                Ok(0) => {
-                    self.ended = true;
-                    return Ok(true);
-                }
-                Ok(count) => {
-                    self.inbound.was_read();
-                    self.moved_bytes(count, 0);
-                    return Ok(true);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+            Poll::Ready(Ok(count)) => {
+                self.inbound.was_read();
+                self.moved_bytes(count, 0);
+                Ok(true)
             }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Poll::Ready(Err(error)) => Err(error.into()),
         }
     }
 
@@ -347,12 +377,42 @@ impl<S: Service> Session<S> {
 ///
 /// The disk thread itself tells tokio of a full socket. Told later, from here, tokio would also forget the room that
 /// came up in between, and that news comes only once: the rest of the answer would wait for ever.
-fn send_file(stream: Arc<TcpStream>, range: wire::codec::FileRange) -> JoinHandle<io::Result<usize>> {
+fn send_file(writing: Arc<OwnedWriteHalf>, range: wire::codec::FileRange) -> JoinHandle<io::Result<usize>> {
     tokio::task::spawn_blocking(move || {
+        let stream: &TcpStream = (*writing).as_ref();
         let mut position = range.position;
         let length = range.length.min(SEND_FILE_BYTES);
+        // Segments are written past the page cache. The system is told of the piece after this one too, so that the device fetches it
+        // while this one is sent; where it does not listen, the pieces are read as they are sent.
+        let soon = NonZeroU64::new(range.length.min(2 * SEND_FILE_BYTES) as u64);
+        let _ = rustix::fs::fadvise(&*range.file, position, soon, Advice::WillNeed);
         stream.try_io(Interest::WRITABLE, || {
-            Ok(rustix::fs::sendfile(&*stream, &*range.file, Some(&mut position), length)?)
+            Ok(rustix::fs::sendfile(stream, &*range.file, Some(&mut position), length)?)
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sweep_calls_on_a_connection_that_is_overdue_or_idle_with_a_buffer() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9092));
+        let called_on = |phase: Phase, buffered: bool, now_ms: i64| {
+            let peer = Peer::new(address, 0);
+            peer.phase.store(phase as u8, Ordering::Relaxed);
+            peer.buffered.store(buffered, Ordering::Relaxed);
+            peer.sweep(now_ms);
+            let mut notified = Box::pin(Arc::clone(&peer.swept).notified_owned());
+            notified.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
+        };
+        assert!(!called_on(Phase::Idle, true, IDLE_BUFFER_MS - 1));
+        assert!(called_on(Phase::Idle, true, IDLE_BUFFER_MS));
+        assert!(!called_on(Phase::Idle, false, IDLE_TIMEOUT_MS));
+        assert!(called_on(Phase::Idle, false, IDLE_TIMEOUT_MS + 1));
+        assert!(!called_on(Phase::RequestBegun, true, STALLED_REQUEST_MS));
+        assert!(called_on(Phase::RequestBegun, true, STALLED_REQUEST_MS + 1));
+        assert!(!called_on(Phase::Working, true, IDLE_TIMEOUT_MS + 1));
+    }
 }

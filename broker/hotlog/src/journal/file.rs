@@ -28,7 +28,7 @@ pub(crate) fn make(disk: &dyn Disk, directory: &Path, geometry: &Geometry) -> io
     let path = path_in(directory);
     let file = disk.open(&path, OpenHow::WRITE)?;
     file.set_len(0)?;
-    let zeros = vec![0; limits::SEGMENT_BUFFER_BYTES];
+    let zeros = vec![0; limits::JOURNAL_MAKE_BYTES];
     let length = geometry.block + geometry.capacity;
     let mut at = 0;
     while at < length {

@@ -42,6 +42,14 @@ pub(crate) struct WritePlan {
     truncations: u32,
 }
 
+/// How much one write may carry, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WriteBounds {
+    /// Fewer are not worth a write of their own, except where they end a segment.
+    pub(crate) least: u32,
+    pub(crate) most: u32,
+}
+
 /// Files of segments that do not count.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Purge {
@@ -85,9 +93,9 @@ pub(crate) enum RecordFor {
 }
 
 impl Partition {
-    /// The next write that brings committed bytes to a file, of at most `most` bytes; `None` when too few for a write of their own are
-    /// left, and every rolled segment is sealed.
-    pub(crate) fn next_write(&self, most: u32) -> Option<WritePlan> {
+    /// The next write that brings committed bytes to a file; `None` when too few for a write of their own are left, and every rolled
+    /// segment is sealed.
+    pub(crate) fn next_write(&self, bounds: WriteBounds) -> Option<WritePlan> {
         let block = self.shared.block;
         let state = lock(&self.state);
         if state.deleted {
@@ -106,10 +114,10 @@ impl Partition {
             let is_whole = segment.closed.is_some() && committed == segment.size_bytes;
             let whole_blocks = committed - committed % block;
             let end = if is_whole { segment.size_bytes } else { whole_blocks };
-            if !is_whole && end.saturating_sub(segment.written) < limits::SEGMENT_WRITE_BYTES_MIN {
+            if !is_whole && end.saturating_sub(segment.written) < bounds.least {
                 continue;
             }
-            let to = end_of_write(segment.written, end, most);
+            let to = end_of_write(segment.written, end, bounds.most);
             let seals = (is_whole && to == segment.size_bytes).then(|| Box::new(self.sidecar_of(segment)));
             let ahead = u64::from(segment.size_bytes).min(limits::SEGMENT_AHEAD_BYTES);
             let limit = u64::from(state.config.segment_bytes).max(segment.size_bytes.into());
@@ -486,7 +494,11 @@ mod tests {
             let read = partition.read(Offset(offset), limits, Isolation::ReadUncommitted).unwrap();
             assert!(read.bytes().unwrap().concat().len() > length);
         }
-        assert!(partition.next_write(1 << 20).is_some_and(|plan| length_of(&plan.pieces) > 9_000));
+        assert!(
+            partition
+                .next_write(WriteBounds { least: limits::SEGMENT_WRITE_BYTES_MIN, most: 1 << 20 })
+                .is_some_and(|plan| length_of(&plan.pieces) > 9_000)
+        );
     }
 
     #[test]

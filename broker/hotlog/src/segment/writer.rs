@@ -14,7 +14,7 @@ use wire::ids::Offset;
 use super::cache::Recent;
 use crate::disk::{AlignedBuffer, DirectoryEntry, Disk, DiskFile, Durability, OpenHow};
 use crate::limits;
-use crate::partition::persist::{Purge, WritePlan, copy_pieces};
+use crate::partition::persist::{Purge, WriteBounds, WritePlan, copy_pieces};
 use crate::partition::{Partition, PartitionId};
 use crate::shared::Shared;
 use crate::sidecar::Sidecar;
@@ -58,15 +58,14 @@ impl SegmentWriter {
         }
     }
 
-    /// Writes all whole blocks that are committed, and seals what is rolled. Returns whether there was anything.
-    pub(crate) fn write(&mut self, partition: &Arc<Partition>) -> Result<bool, Failed> {
-        let mut any = false;
-        while let Some(plan) = partition.next_write(self.buffer.len() as u32) {
+    /// Seals what is rolled, and writes committed whole blocks as long as `least_bytes` of a segment are there.
+    pub(crate) fn write(&mut self, partition: &Arc<Partition>, least_bytes: u32) -> Result<(), Failed> {
+        let bounds = WriteBounds { least: least_bytes, most: self.buffer.len() as u32 };
+        while let Some(plan) = partition.next_write(bounds) {
             self.carry_out(partition, &plan)?;
             partition.wrote(&plan);
-            any = true;
         }
-        Ok(any)
+        Ok(())
     }
 
     fn carry_out(&mut self, partition: &Arc<Partition>, plan: &WritePlan) -> Result<(), Failed> {
