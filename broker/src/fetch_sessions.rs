@@ -10,7 +10,7 @@ use rand::RngExt;
 use wire::ErrorCode;
 use wire::ids::TopicId;
 
-use crate::limits::{FETCH_SESSION_EVICTION_MS, MAX_FETCH_SESSIONS};
+use crate::limits::{FETCH_SESSION_EVICTION_MS, MAX_FETCH_SESSION_PARTITIONS, MAX_FETCH_SESSIONS};
 
 /// How a request names a topic: by id from version 13 on, before by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,7 +129,13 @@ impl FetchSessions {
                 for key in &request.forgotten {
                     session.partitions.remove(key);
                 }
-                Ok(Fetching { session_id: request.id, incremental: true, targets: session.in_order() })
+                let targets = session.in_order();
+                if remembered(&sessions) > MAX_FETCH_SESSION_PARTITIONS {
+                    // The client begins again with all it wants, and is served without a session while there is no room for one.
+                    sessions.remove(&request.id);
+                    return Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+                }
+                Ok(Fetching { session_id: request.id, incremental: true, targets })
             }
         }
     }
@@ -178,8 +184,16 @@ fn next_epoch(epoch: i32) -> i32 {
     if epoch == i32::MAX { 1 } else { epoch + 1 }
 }
 
+/// Partitions in all sessions together.
+fn remembered(sessions: &HashMap<i32, Session>) -> usize {
+    sessions.values().map(|session| session.partitions.len()).sum()
+}
+
 /// Makes a session if there is a slot, or one that has not been used for long; 0 when there is none.
 fn new_session(sessions: &mut HashMap<i32, Session>, request: &SessionRequest, now_ms: i64) -> i32 {
+    if remembered(sessions) + request.targets.len() > MAX_FETCH_SESSION_PARTITIONS {
+        return 0;
+    }
     if sessions.len() >= MAX_FETCH_SESSIONS {
         let stale = sessions
             .iter()
@@ -260,6 +274,23 @@ mod tests {
         assert_eq!(code(sessions.begin(by_name, 0)), ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
         sessions.begin(request(id, -1, vec![]), 0).unwrap();
         assert_eq!(code(sessions.begin(request(id, 1, vec![]), 0)), ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+    }
+
+    #[test]
+    fn what_all_sessions_remember_is_bounded() {
+        let sessions = FetchSessions::default();
+        let id = sessions.begin(request(0, 0, vec![]), 0).unwrap().session_id;
+        let per_request = MAX_FETCH_SESSION_PARTITIONS as i32 / 4;
+        let invented =
+            |round: i32| (round * per_request..(round + 1) * per_request).map(|each| target(each, 0));
+        for round in 0..4 {
+            sessions.begin(request(id, round + 1, invented(round).collect()), 0).unwrap();
+        }
+        let more = sessions.begin(request(0, 0, vec![target(0, 0)]), 0).unwrap();
+        assert_eq!((more.session_id, more.targets.len()), (0, 1), "served, without a session");
+        let code = sessions.begin(request(id, 5, vec![target(-1, 0)]), 0).unwrap_err();
+        assert_eq!(code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+        assert!(sessions.begin(request(0, 0, vec![target(0, 0)]), 0).unwrap().session_id > 0);
     }
 
     #[test]

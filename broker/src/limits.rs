@@ -1,4 +1,4 @@
-//! Every bound of the broker in one place, with its unit and its reason.
+//! The bounds of the broker, each with its unit and its reason; those of one API stand in it.
 
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ pub(crate) const MAX_CONNECTIONS_PER_ADDRESS: usize = 1_000;
 pub(crate) const IDLE_TIMEOUT_MS: i64 = 600_000;
 /// A connection that has begun a frame must go on with it within this time.
 pub(crate) const STALLED_REQUEST_MS: i64 = 60_000;
+/// And a whole frame must come at this rate at least, [`STALLED_REQUEST_MS`] aside: a byte now and then does not hold its memory for ever.
+pub(crate) const SLOWEST_REQUEST_BYTES_PER_MS: usize = 256;
 /// A connection whose first request has not come within this time is closed.
 pub(crate) const FIRST_REQUEST_TIMEOUT_MS: i64 = 10_000;
 /// A peer that takes nothing of its answers for this long is closed.
@@ -41,6 +43,8 @@ pub(crate) const MAX_FETCH_RESPONSE_BYTES: usize = 55 << 20;
 pub(crate) const MAX_FETCH_WAIT_MS: i64 = 300_000;
 /// Fetch sessions kept, as Kafka's `max.incremental.fetch.session.cache.slots`.
 pub(crate) const MAX_FETCH_SESSIONS: usize = 1_000;
+/// Partitions that all fetch sessions remember together: some 200 bytes each.
+pub(crate) const MAX_FETCH_SESSION_PARTITIONS: usize = 1_000_000;
 /// A fetch session may be evicted when it has not been used for this long.
 pub(crate) const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
 /// Partitions one request may name.
@@ -61,3 +65,11 @@ pub(crate) const MAX_DECOMPRESSED_BYTES: usize = 128 << 20;
 pub(crate) const MAX_WRITE_VECTORS: usize = 64;
 /// Bytes one `sendfile` moves on a disk thread before the connection is looked at again.
 pub(crate) const SEND_FILE_BYTES: usize = 1 << 20;
+/// Protocols one member of a group may offer: clients offer one or two, and each is compared with those of all members.
+pub(crate) const MAX_PROTOCOLS_PER_MEMBER: usize = 64;
+/// Names and metadata of all protocols of one member. Metadata is a list of topic names, so this is ample.
+pub(crate) const MAX_MEMBER_METADATA_BYTES: usize = 1 << 20;
+/// What a leader may assign to one member.
+pub(crate) const MAX_ASSIGNMENT_BYTES: usize = 1 << 20;
+/// What all members of all groups hold together: names, metadata and assignments, those of requests under way included.
+pub(crate) const GROUP_MEMORY_BYTES: usize = 256 << 20;

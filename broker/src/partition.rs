@@ -217,6 +217,11 @@ impl Partition {
         self.tier()?.range(self.id())
     }
 
+    /// Whether an offset is read from the store.
+    pub(crate) fn is_cold(&self, from: Offset) -> bool {
+        from >= self.hot.log_start() && from < self.hot.local_log_start() && self.tiered.is_some()
+    }
+
     /// Reads whole batches from the one that holds `from`. This is where hot and cold meet.
     ///
     /// # Errors
@@ -229,7 +234,7 @@ impl Partition {
     ) -> Result<Read, ReadRefused> {
         let mut from = from;
         loop {
-            if from >= self.hot.log_start() && from < self.hot.local_log_start() && self.tiered.is_some() {
+            if self.is_cold(from) {
                 match self.read_cold(from, limits.max_bytes).await? {
                     Cold::Found(read) => return Ok(read),
                     // Nothing is left between there and the local log: it goes on here.

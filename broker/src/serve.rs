@@ -57,7 +57,9 @@ pub enum ServeError {
     #[error(transparent)]
     Metadata(Box<dyn std::error::Error + Send + Sync>),
     /// The folder belongs to a cluster of another name.
-    #[error("the data folder belongs to cluster {found:?}, and --cluster says {asked:?}")]
+    #[error(
+        "the data folder belongs to cluster {found:?}, and --cluster says {asked:?}: name that cluster, or another --data"
+    )]
     OtherCluster {
         /// What the folder says.
         found: String,
@@ -245,6 +247,8 @@ async fn start(
         clock: Arc::clone(&clock),
     };
     let fresh = image.identity.is_none();
+    // One that died before its store took it has an identity and nothing else: the store treats it as one that begins.
+    let has_served = image.topics().next().is_some();
     if fresh && (image.topics().next().is_some() || image.next_producer_id > 0) {
         return Err(ServeError::HalfRebuilt { path: options.data.clone() });
     }
@@ -261,7 +265,7 @@ async fn start(
         return Err(ServeError::OtherCluster { found: identity.name, asked: options.cluster.clone() });
     }
     let tier = match &options.store {
-        Some(url) => Some(Tier::open(tier_options(url.clone(), &identity, fresh)).await?),
+        Some(url) => Some(Tier::open(tier_options(url.clone(), &identity, !has_served)).await?),
         None => None,
     };
     let told = options.advertise.as_ref().unwrap_or(&options.listen);

@@ -64,7 +64,7 @@ pub(crate) struct BrokerArguments {
     /// What clients are told to connect to, where that differs
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise: Option<Address>,
-    /// Name of the cluster, for people; its id is made by the first start
+    /// Name of the cluster, kept by the first start, which also makes its id; later starts must say the same
     #[arg(long, value_name = "NAME", default_value = "longhaul")]
     pub(crate) cluster: String,
     /// When a record is acknowledged: `ack` once it is on disk, `os` once the kernel has it
@@ -76,13 +76,13 @@ pub(crate) struct BrokerArguments {
     /// Where control, metrics and health listen
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) admin: Option<Address>,
-    /// Where sealed segments go: file:DIR or s3://BUCKET/PREFIX
+    /// Where sealed segments go: file:DIR or s3://BUCKET/PREFIX (endpoint, region and keys by the AWS_ variables)
     #[arg(long, value_name = "URL")]
     pub(crate) store: Option<StoreUrl>,
-    /// For trying out: a topic is made when a client first names it
+    /// For trying out: a topic is made when a client first names it, and a new group does not wait for more members
     #[arg(long)]
     pub(crate) dev: bool,
-    /// Listen where other machines can connect, although nothing is encrypted or authenticated yet
+    /// Listen where other machines can connect (clients, and --admin), although nothing is encrypted or authenticated yet
     #[arg(long)]
     pub(crate) insecure_listen: bool,
     /// Start although the log is damaged, giving up what the refusal named
@@ -116,7 +116,7 @@ pub(crate) struct RecoverArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct StoreArguments {
-    /// The store: file:DIR or s3://BUCKET/PREFIX
+    /// The store: file:DIR or s3://BUCKET/PREFIX (endpoint, region and keys by the AWS_ variables)
     #[arg(long, value_name = "URL")]
     pub(crate) store: StoreUrl,
     /// Answer in JSON
@@ -130,7 +130,7 @@ pub(crate) enum MirrorVerb {
     Run(MirrorRunArguments),
     /// Say where a source offset is on the target
     Translate(TranslateArguments),
-    /// Promote the target: stop the flow for good and say what a group may read again
+    /// Promote the target: stop the flow until it is redeclared, and say what a group may read again
     Failover(FlowArguments),
     /// Lift a promotion: the flow copies again from where it stood
     Redeclare(FlowArguments),

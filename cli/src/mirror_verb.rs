@@ -95,14 +95,20 @@ fn spec_of(topology: &Topology, file: &Path, name: &str) -> Result<FlowSpec, top
 }
 
 fn print_failover(report: &Failover) {
-    println!("flow {} is promoted and stays stopped until it is declared again", report.flow);
+    println!(
+        "flow {0} is promoted and stays stopped until `longhaul mirror redeclare FILE {0}`",
+        report.flow
+    );
     for (partition, (source, target)) in &report.promotion.positions {
         println!("  {partition}: copied up to source offset {source}, target offset {target}");
     }
     for group in &report.groups {
         let place = format!("group {} on {}-{}", group.group, group.topic, group.partition);
         match (group.from, group.at_most()) {
-            (Some(from), Some(0)) => println!("  {place} goes on at {from}: nothing is read again"),
+            (Some(from), Some(0)) => {
+                let reason = group.reason.as_deref().unwrap_or("nothing is read again");
+                println!("  {place} goes on at {from}: {reason}");
+            }
             (Some(from), Some(at_most)) => {
                 println!(
                     "  {place} goes on at {from}: {from} to {} ({at_most} offsets at most) may be read again",
@@ -114,6 +120,13 @@ fn print_failover(report: &Failover) {
                 println!("  {place} has no position: {reason}");
             }
         }
+    }
+    match &report.sync_pass {
+        Some(pass) => println!(
+            "  groups are as the source had them {:.1} s ago; one that first committed after that has no position here",
+            (crate::clock::now_ms() - pass.at_ms) as f64 / 1_000.0
+        ),
+        None => println!("  no group was ever looked at: each begins where its own settings say"),
     }
     for event in &report.unsettled {
         println!("  UNSETTLED {event}");

@@ -52,7 +52,7 @@ pub(crate) async fn up(file: &Path, datacenter: Option<&str>) -> Result<(), UpEr
     tokio::select! {
         started = start(&mut supervisor, &topology, file, datacenter) => {
             started?;
-            tracing::info!(logs = %state.path().display(), "everything is started; Ctrl-C stops it in good order");
+            tracing::info!(logs = %state.path().display(), "all processes are started; Ctrl-C stops them in good order");
             stop.cancelled().await;
         }
         () = stop.cancelled() => {}
@@ -98,12 +98,19 @@ async fn await_broker(name: &str, admin: &str) {
     loop {
         match control::ask_status(admin).await {
             Ok(reply) if reply.broker.is_some() => return,
-            Ok(_) => {}
+            Ok(_) if Instant::now() >= deadline => {
+                tracing::error!(
+                    cluster = name,
+                    admin,
+                    "what answers there is no broker: is its admin address another's?"
+                );
+                return;
+            }
             Err(error) if Instant::now() >= deadline => {
                 tracing::error!(cluster = name, %error, "the broker does not serve yet; its topics wait for the next up");
                 return;
             }
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
         tokio::time::sleep(READY_INTERVAL).await;
     }

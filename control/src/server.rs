@@ -37,7 +37,9 @@ pub trait Subject: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address is taken, not ours, or not allowed.
-    #[error("cannot listen on admin address {address}: {source}; choose another with --admin")]
+    #[error(
+        "cannot listen on admin address {address}: {source}; choose another (--admin, or `admin` in the topology file)"
+    )]
     Bind {
         /// The address that was asked for.
         address: String,

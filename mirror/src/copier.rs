@@ -22,6 +22,7 @@
 
 pub mod batch;
 mod exchange;
+mod listing;
 pub mod plan;
 mod rebuild;
 #[cfg(test)]
@@ -31,6 +32,8 @@ use std::collections::VecDeque;
 
 pub use batch::Outgoing;
 pub use exchange::{Action, Failure, Input, Producer, ReplanReason, Resume};
+use listing::Listing;
+pub use listing::{LISTED_BYTES, MAX_LISTED};
 
 use crate::events::{EventKind, Side};
 use crate::map_topic::{BatchIntent, Key, MapRecord, PartitionKey, Progress};
@@ -38,8 +41,6 @@ use crate::offset_map::{Block, OffsetMap, Position, Provenance, Run, SourceOffse
 
 /// Batches of a partition that may be unanswered: what a broker remembers of a producer.
 pub const MAX_IN_FLIGHT: usize = 5;
-/// Batches that one progress record lists at most.
-pub const MAX_LISTED: usize = 64;
 /// Below this many listed batches that wait to be sent, the next ones are listed.
 const LISTED_LOW_WATER: usize = 16;
 
@@ -334,7 +335,10 @@ impl Copier {
     /// The batches that one progress record can list: the first ones, of one life of the producer.
     fn listable(&self) -> impl Iterator<Item = &Entry> {
         let life = self.queue.front().map_or(self.producer, |entry| entry.producer);
-        self.queue.iter().take(MAX_LISTED).take_while(move |entry| entry.producer.is_same_life(&life))
+        let mut listing = Listing::default();
+        self.queue.iter().take_while(move |entry| {
+            entry.producer.is_same_life(&life) && listing.takes(&entry.batch, entry.sent)
+        })
     }
 
     fn has_unlisted(&self) -> bool {

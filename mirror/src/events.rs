@@ -89,6 +89,11 @@ pub enum EventKind {
         /// Id of the topic that has the name.
         found: String,
     },
+    /// The map topic lost its beginning, and with it what the flow remembered of copies that the target still holds.
+    MapLost {
+        /// First offset of the map topic that is still there.
+        map_log_start: i64,
+    },
     /// The target's tail holds a batch of this flow that no intent explains, or lacks one that was acknowledged.
     Unmatched {
         /// Target offset of the batch.
@@ -128,19 +133,34 @@ impl fmt::Display for EventKind {
         match self {
             Self::SourceTruncated { from, to } => write!(
                 f,
-                "source offsets {from}..{to} were deleted before they were copied: raise the source's retention"
+                "source offsets {from} to {to} (exclusive) were deleted before they were copied; the flow does not pass over them: copy into \
+                 another target topic, and raise the source's retention so that it does not happen again"
             ),
             Self::LogShrank { side, position, end } => {
-                write!(f, "the {side} log ends at {end}, below the flow's position {position}")
+                write!(
+                    f,
+                    "the {side} log ends at {end}, below the flow's position {position}: was it restored from a backup? Copy into another target topic"
+                )
             }
             Self::EpochRollback { side, leader_epoch, position, common } => write!(
                 f,
-                "the {side} replaced offsets {common}..{position} of leader epoch {leader_epoch} after they were copied"
+                "the {side} replaced offsets {common} to {position} (exclusive) of leader epoch {leader_epoch} after they were copied: copy into \
+                 another target topic"
             ),
-            Self::TopicDeleted { side } => write!(f, "the topic was deleted at the {side}"),
-            Self::TopicRecreated { side, known, found } => {
-                write!(f, "the topic was re-created at the {side}: its id was {known} and is {found}")
+            Self::TopicDeleted { side } => {
+                write!(f, "the topic was deleted at the {side}: take it out of the flow's topics")
             }
+            Self::TopicRecreated { side, known, found } => {
+                write!(
+                    f,
+                    "the topic was re-created at the {side}: its id was {known} and is {found}; copy it under another name"
+                )
+            }
+            Self::MapLost { map_log_start } => write!(
+                f,
+                "what the flow remembered of its copies was lost with the target's disk (its map topic begins at offset {map_log_start}), so \
+                 going on would copy everything again: copy into another target topic, or delete the target topic and start the flow again"
+            ),
             Self::Unmatched { offset, from, to, reason } => write!(
                 f,
                 "target offset {offset} does not fit the intents of source offsets {from}..{to}: {reason}"

@@ -60,7 +60,7 @@ pub async fn failover(spec: &FlowSpec) -> Result<Failover, FlowError> {
     let target = connect(&spec.to).await?;
     let (mut reader, mut ledger) = read(&target, spec).await?;
     if let Some(promotion) = ledger.promotion(&spec.name).cloned() {
-        return Ok(report(&ledger, spec, promotion, Vec::new()));
+        return Ok(report(&ledger, spec, promotion));
     }
     let mut member = owner::member(&target, spec, Role::Promoting);
     let hand_over = async {
@@ -97,7 +97,8 @@ pub async fn redeclare(spec: &FlowSpec) -> Result<(), FlowError> {
     let (mut reader, mut ledger) = read(&target, spec).await?;
     let owner = map_log::claim(&target, &spec.name, &mut reader, &mut ledger).await?;
     let key = Key::Promotion { flow: spec.name.clone() };
-    MapWriter::start(&target, owner).commit(vec![MapRecord::forget(&key)]).await
+    let writer = MapWriter::start(&target, owner, Box::new(|_: &str| {}));
+    writer.commit(vec![MapRecord::forget(&key)]).await
 }
 
 async fn read(target: &Cluster, spec: &FlowSpec) -> Result<(MapReader, Ledger), FlowError> {
@@ -112,8 +113,9 @@ async fn read(target: &Cluster, spec: &FlowSpec) -> Result<(MapReader, Ledger), 
     Ok((reader, ledger))
 }
 
-fn report(ledger: &Ledger, spec: &FlowSpec, promotion: Promotion, unsettled: Vec<Event>) -> Failover {
+fn report(ledger: &Ledger, spec: &FlowSpec, promotion: Promotion) -> Failover {
     let FlowStatus { flow, groups, sync_pass, .. } = from_ledger(ledger, spec);
+    let unsettled = promotion.unsettled.clone();
     Failover { flow, promotion, groups, sync_pass, unsettled }
 }
 
@@ -125,7 +127,7 @@ async fn promote(
 ) -> Result<Failover, FlowError> {
     // The claim fences whoever still writes the map topic; what it wrote before is read with it.
     let owner = map_log::claim(target, &spec.name, reader, ledger).await?;
-    let writer = MapWriter::start(target, owner);
+    let writer = MapWriter::start(target, owner, Box::new(|_: &str| {}));
     let mut unsettled = Vec::new();
     for known in from_ledger(ledger, spec).partitions {
         let Some(key) = key_of(ledger, spec, &known.topic, known.partition) else { continue };
@@ -157,10 +159,10 @@ async fn promote(
         positions.insert(name, (known.source_position, known.target_position));
     }
     let at_ms = Clock::system().now_ms();
-    let promotion = Promotion { at_ms, generation: owner.generation, positions };
+    let promotion = Promotion { at_ms, generation: owner.generation, positions, unsettled };
     let key = Key::Promotion { flow: spec.name.clone() };
     writer.commit(vec![MapRecord::set(&key, promotion.encode())]).await?;
-    Ok(report(ledger, spec, promotion, unsettled))
+    Ok(report(ledger, spec, promotion))
 }
 
 /// Groups go on where they stand at the source now, or, when it no longer answers, where they stood when they were

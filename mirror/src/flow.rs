@@ -2,13 +2,14 @@
 //!
 //! Reading order: `owner`, which waits until this process owns the flow; `session`, one ownership from claim to
 //! drain; `partition`, the loop around a `Copier`; `tail`, reading the target back; `map_log`, the map topic;
-//! `topics`, `group_sync`, `provenance`.
+//! `topics`, `group_sync`, `provenance`, `memory`.
 //!
 //! Owns: tasks, channels, time-outs, memory budgets. Does not own: any decision about offsets.
 
 pub(crate) mod board;
 pub(crate) mod group_sync;
 pub(crate) mod map_log;
+pub(crate) mod memory;
 pub(crate) mod owner;
 pub(crate) mod partition;
 pub(crate) mod provenance;
@@ -42,9 +43,15 @@ pub enum FlowError {
     /// Another owner took the flow over.
     #[error("another owner took the flow over: {0}")]
     Replaced(String),
+    /// The target takes what the flow writes to the map topic neither now nor later.
+    #[error(
+        "the target refuses what the flow writes to the topic __longhaul_mirror, and nothing is copied without that: {0}; mend that \
+         topic's max.message.bytes or the flow's rights on it, as the reason says"
+    )]
+    MapRefused(String),
     /// The flow was promoted and stays stopped.
     #[error(
-        "flow {flow} was promoted at {at_ms} ms since 1970 and stays stopped; declare it again to copy anew"
+        "flow {flow} was promoted and stays stopped; `longhaul mirror redeclare FILE {flow}` lets it copy on from where it stood"
     )]
     Promoted {
         /// The flow.

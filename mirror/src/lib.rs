@@ -39,7 +39,10 @@ use tokio_util::sync::CancellationToken;
 /// What holds for all flows of a process.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes of batches that one flow holds at most, fetched and not yet acknowledged.
+    /// Bytes of batches that one flow holds, planned and not yet acknowledged. The partitions that it copies share
+    /// them evenly, each with 2 MiB at least and 32 MiB at most: beyond `memory_bytes` / 2 MiB partitions, that least
+    /// share bounds the flow. A partition fetches while it holds less than its share, so it may pass that by one
+    /// fetch answer: up to half of the share, 1 MiB at least, and whatever one single batch takes.
     pub memory_bytes: usize,
     /// Joins small neighbouring batches up to this size; only worth its cost when the target is far.
     pub coalesce_to_bytes: Option<usize>,
@@ -48,18 +51,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self { memory_bytes: 128 * 1024 * 1024, coalesce_to_bytes: None }
-    }
-}
-
-/// A partition works with no less than this, however many there are.
-const PARTITION_MEMORY_MIN_BYTES: usize = 2 * 1024 * 1024;
-/// Nor is more of use to it.
-const PARTITION_MEMORY_MAX_BYTES: usize = 32 * 1024 * 1024;
-
-impl Options {
-    fn memory_per_partition(&self, partitions: usize) -> usize {
-        let share = self.memory_bytes / partitions.max(1);
-        share.clamp(PARTITION_MEMORY_MIN_BYTES, PARTITION_MEMORY_MAX_BYTES)
     }
 }
 

@@ -192,7 +192,8 @@ fn a_lost_data_folder_is_rebuilt_from_the_bucket() {
 
     let kept: Vec<Acknowledged> =
         acknowledged.iter().copied().filter(|place| place.offset < tiered[&place.partition]).collect();
-    is_there(&kept, &records, &Python::Confluent.consume_all(&west.bootstrap(), TOPIC).unwrap());
+    let consumed = Python::Confluent.consume_all(&west.bootstrap(), TOPIC).unwrap();
+    is_what_was_written(&records, &kept, &consumed).unwrap();
 
     let new = distinct_records(300);
     let added = Python::Confluent.produce(&west.bootstrap(), TOPIC, &new, &[]).unwrap();
@@ -206,19 +207,8 @@ fn a_lost_data_folder_is_rebuilt_from_the_bucket() {
     let consumed = Python::Aiokafka.consume_all(&west.bootstrap(), TOPIC).unwrap();
     let (old, fresh): (Vec<_>, Vec<_>) =
         consumed.into_iter().partition(|record| record.offset < tiered[&record.partition]);
-    is_there(&kept, &records, &old);
+    is_what_was_written(&records, &kept, &old).unwrap();
     is_what_was_written(&new, &added, &fresh).unwrap();
-}
-
-/// Exactly these records, where they were acknowledged.
-fn is_there(kept: &[Acknowledged], records: &[Record], consumed: &[Consumed]) {
-    assert_eq!(consumed.len(), kept.len());
-    let found: BTreeMap<(i32, i64), &Consumed> =
-        consumed.iter().map(|record| ((record.partition, record.offset), record)).collect();
-    for place in kept {
-        let record = found.get(&(place.partition, place.offset)).expect("a tiered record is there");
-        assert_eq!(record.value.as_deref(), Some(records[place.sequence].value.as_str()));
-    }
 }
 
 #[test]

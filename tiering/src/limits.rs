@@ -1,4 +1,5 @@
-//! Every bound of this crate, by name. A queue, buffer, cache or retry that is not bounded here is a defect.
+//! The bounds that an operator would ask for, by name; those of one module stand in it. A queue, buffer, cache or retry without a named
+//! bound is a defect.
 
 use std::time::Duration;
 

@@ -39,9 +39,7 @@ pub enum CommitError {
 #[derive(Debug, Clone, Error)]
 pub enum RoomError {
     /// The journal never takes an entry of this size.
-    #[error(
-        "batch of {bytes} bytes is larger than {limit}, an eighth of the journal: send smaller batches or make the journal larger"
-    )]
+    #[error("batch of {bytes} bytes is larger than {limit}, an eighth of the journal: send smaller batches")]
     TooLarge {
         /// The batch's size.
         bytes: usize,

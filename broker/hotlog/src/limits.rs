@@ -1,4 +1,4 @@
-//! Every limit of the log in one place, with its unit and its reason.
+//! The limits of the log, each with its unit and its reason; those of one format stand beside it.
 
 /// The unit of journal commits and segment writes where the device asks for less.
 pub const BLOCK_BYTES: u32 = 4096;

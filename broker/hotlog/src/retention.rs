@@ -145,7 +145,7 @@ pub enum RetentionAlarm {
     /// The pass would take more than [`MAX_PASS_PERCENT`].
     #[error(
         "retention stopped: {segments} segments ({bytes} of {total_bytes} bytes) below offset {below} would go at \
-         once; check the clock and the topic's limits, then allow the pass or move the log start by hand"
+         once; check the clock and the topic's limits, or move the log start with DeleteRecords"
     )]
     LargePass {
         /// The log start that the pass would have set.

@@ -214,14 +214,23 @@ impl<'a> Fetch<'a> {
             reading.note_bounds();
             return;
         }
-        let Some(permit) = self.reserve(left.max(1), first).await else {
+        let limits = ReadLimits { max_bytes: left, at_least_one_batch: first };
+        let from = Offset(self.readings[index].next);
+        // What the store is asked for is bounded by the store's own budget until it is here: a store that hangs must not hold what
+        // tail reads need.
+        let before = if partition.is_cold(from) { 0 } else { left.max(1) };
+        let Some(mut permit) = self.reserve(before, first).await else {
             self.readings[index].note_bounds();
             return;
         };
-        let limits = ReadLimits { max_bytes: left, at_least_one_batch: first };
-        let from = Offset(self.readings[index].next);
         match partition.read(from, limits, ask.isolation).await {
             Ok(read) => {
+                let more = in_memory_bytes(&read).saturating_sub(before);
+                let Some(rest) = self.reserve(more, first).await else {
+                    self.readings[index].note_bounds();
+                    return;
+                };
+                permit.merge(rest);
                 self.keep_permit(permit, &read);
                 self.bytes += read.bytes();
                 self.readings[index].take(read);
@@ -253,14 +262,18 @@ impl<'a> Fetch<'a> {
 
     /// Keeps as much of the budget as the read holds in memory.
     fn keep_permit(&mut self, mut permit: OwnedSemaphorePermit, read: &Read) {
-        let in_memory = |piece: &Piece| if let Piece::Memory(bytes) = piece { bytes.len() } else { 0 };
-        let used = kib(read.pieces.iter().map(in_memory).sum()).min(permit.num_permits());
+        let used = kib(in_memory_bytes(read)).min(permit.num_permits());
         drop(permit.split(permit.num_permits() - used));
         match &mut self.permit {
             Some(whole) => whole.merge(permit),
             None => self.permit = Some(permit),
         }
     }
+}
+
+fn in_memory_bytes(read: &Read) -> usize {
+    let in_memory = |piece: &Piece| if let Piece::Memory(bytes) = piece { bytes.len() } else { 0 };
+    read.pieces.iter().map(in_memory).sum()
 }
 
 fn kib(bytes: usize) -> usize {

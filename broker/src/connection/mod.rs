@@ -52,6 +52,9 @@ pub(crate) enum Disconnect {
     /// A frame was begun and not finished.
     #[error("a request was begun and not finished within {0} ms")]
     StalledRequest(i64),
+    /// A frame comes too slowly to be worth the memory that it holds.
+    #[error("a request came too slowly: a few bytes now and then")]
+    SlowRequest,
     /// Answers are not taken.
     #[error("no byte of the answers was taken for {0} ms")]
     StalledResponse(i64),

@@ -6,14 +6,12 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use rustix::fs::Advice;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -30,7 +28,7 @@ use super::pipeline::{AppendGate, Handled, Pipeline};
 use crate::clock::Clock;
 use crate::limits::{
     FIRST_REQUEST_TIMEOUT_MS, IDLE_BUFFER_MS, IDLE_TIMEOUT_MS, MAX_QUEUED_RESPONSE_BYTES, MAX_WRITE_VECTORS,
-    SEND_FILE_BYTES, STALLED_REQUEST_MS, STALLED_RESPONSE_MS,
+    SEND_FILE_BYTES, SLOWEST_REQUEST_BYTES_PER_MS, STALLED_REQUEST_MS, STALLED_RESPONSE_MS,
 };
 
 /// The other end of a connection, and what the sweep needs to know of it.
@@ -42,6 +40,8 @@ pub(crate) struct Peer {
     pub(crate) host: String,
     /// When bytes last moved in either direction, monotonic.
     moved_at_ms: AtomicI64,
+    /// When the frame that has begun must be whole, monotonic.
+    frame_due_ms: AtomicI64,
     phase: AtomicU8,
     /// Whether memory is held to receive into.
     buffered: AtomicBool,
@@ -66,6 +66,7 @@ impl Peer {
             address,
             host: format!("/{}", address.ip()),
             moved_at_ms: AtomicI64::new(now_ms),
+            frame_due_ms: AtomicI64::new(i64::MAX),
             phase: AtomicU8::new(Phase::FirstRequest as u8),
             buffered: AtomicBool::new(false),
             swept: Arc::default(),
@@ -75,6 +76,9 @@ impl Peer {
     fn overdue(&self, now_ms: i64) -> Option<Disconnect> {
         let waited_ms = now_ms - self.moved_at_ms.load(Ordering::Relaxed);
         let phase = self.phase.load(Ordering::Relaxed);
+        if phase == Phase::RequestBegun as u8 && now_ms > self.frame_due_ms.load(Ordering::Relaxed) {
+            return Some(Disconnect::SlowRequest);
+        }
         let (patience_ms, reason): (i64, fn(i64) -> Disconnect) = match phase {
             phase if phase == Phase::FirstRequest as u8 => (FIRST_REQUEST_TIMEOUT_MS, Disconnect::Idle),
             phase if phase == Phase::Idle as u8 => (IDLE_TIMEOUT_MS, Disconnect::Idle),
@@ -135,6 +139,10 @@ pub(super) struct Session<S> {
     large_requests: PollSemaphore,
     /// The share of memory of the large frame being received.
     large_permit: Option<OwnedSemaphorePermit>,
+    /// Whether it waits for that share: then it is we who do not read.
+    awaits_permit: bool,
+    /// Whether the frame that has begun has been given its time.
+    frame_is_timed: bool,
     stopping: bool,
     ended: bool,
 }
@@ -159,6 +167,8 @@ impl<S: Service> Session<S> {
             sending: None,
             large_requests: PollSemaphore::new(large_requests),
             large_permit: None,
+            awaits_permit: false,
+            frame_is_timed: false,
             stopping: false,
             ended: false,
         }
@@ -242,7 +252,8 @@ impl<S: Service> Session<S> {
     fn note_phase(&mut self) {
         let phase = if !self.outbound.is_empty() {
             Phase::ResponseQueued
-        } else if !self.pipeline.is_empty() {
+        } else if !self.pipeline.is_empty() || self.awaits_permit {
+            self.frame_is_timed = false;
             Phase::Working
         } else if self.inbound.pending_bytes() > 0 {
             Phase::RequestBegun
@@ -251,6 +262,13 @@ impl<S: Service> Session<S> {
         } else {
             Phase::FirstRequest
         };
+        if phase == Phase::RequestBegun && !self.frame_is_timed {
+            self.frame_is_timed = true;
+            let at_least_ms = self.inbound.large_frame_bytes() / SLOWEST_REQUEST_BYTES_PER_MS;
+            let patience_ms = STALLED_REQUEST_MS + i64::try_from(at_least_ms).unwrap_or(i64::MAX / 2);
+            let due_ms = self.service.clock().monotonic_ms() + patience_ms;
+            self.peer.frame_due_ms.store(due_ms, Ordering::Relaxed);
+        }
         self.peer.phase.store(phase as u8, Ordering::Relaxed);
         self.peer.buffered.store(self.inbound.holds_memory(), Ordering::Relaxed);
     }
@@ -272,6 +290,7 @@ impl<S: Service> Session<S> {
             let handled = self.service.begin(frame, &self.peer, self.pipeline.gate())?;
             self.pipeline.push(produces, handled, context);
             self.large_permit = None;
+            self.frame_is_timed = false;
             begun = true;
         }
         Ok(begun)
@@ -345,10 +364,10 @@ impl<S: Service> Session<S> {
         let large_bytes = self.inbound.large_frame_bytes();
         if large_bytes > 0 && self.large_permit.is_none() {
             let kib = u32::try_from(large_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-            match self.large_requests.poll_acquire_many(context, kib) {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(permit) => self.large_permit = permit,
-            }
+            let granted = self.large_requests.poll_acquire_many(context, kib);
+            self.awaits_permit = granted.is_pending();
+            let Poll::Ready(permit) = granted else { return Ok(false) };
+            self.large_permit = permit;
         }
         // A read that does not fill the buffer has emptied the socket, and is not followed by one that finds nothing.
         match poll_read_buf(Pin::new(&mut self.reading), context, self.inbound.room()) {
@@ -382,10 +401,6 @@ fn send_file(writing: Arc<OwnedWriteHalf>, range: wire::codec::FileRange) -> Joi
         let stream: &TcpStream = (*writing).as_ref();
         let mut position = range.position;
         let length = range.length.min(SEND_FILE_BYTES);
-        // Segments are written past the page cache. The system is told of the piece after this one too, so that the device fetches it
-        // while this one is sent; where it does not listen, the pieces are read as they are sent.
-        let soon = NonZeroU64::new(range.length.min(2 * SEND_FILE_BYTES) as u64);
-        let _ = rustix::fs::fadvise(&*range.file, position, soon, Advice::WillNeed);
         stream.try_io(Interest::WRITABLE, || {
             Ok(rustix::fs::sendfile(stream, &*range.file, Some(&mut position), length)?)
         })
@@ -414,5 +429,15 @@ mod tests {
         assert!(!called_on(Phase::RequestBegun, true, STALLED_REQUEST_MS));
         assert!(called_on(Phase::RequestBegun, true, STALLED_REQUEST_MS + 1));
         assert!(!called_on(Phase::Working, true, IDLE_TIMEOUT_MS + 1));
+    }
+
+    #[test]
+    fn a_frame_that_comes_byte_by_byte_has_its_time_too() {
+        let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 9092)), 0);
+        peer.phase.store(Phase::RequestBegun as u8, Ordering::Relaxed);
+        peer.frame_due_ms.store(1_000_000, Ordering::Relaxed);
+        peer.moved_at_ms.store(1_000_000, Ordering::Relaxed);
+        assert!(peer.overdue(1_000_000).is_none());
+        assert!(matches!(peer.overdue(1_000_001), Some(Disconnect::SlowRequest)));
     }
 }

@@ -1,6 +1,7 @@
 //! Holds all groups and does what their state machines decide.
 //!
-//! Owns: the table of groups, who waits for which answer, timers, the records in `__consumer_offsets` and their replay.
+//! Owns: the table of groups, who waits for which answer, timers, the records in `__consumer_offsets` and their replay,
+//! and what leaves the table again (`burying`).
 //! Does not own: any decision about a group (`group`), nor the log.
 //!
 //! What a group decides becomes visible in this order: decided under the group's lock, its record appended under the
@@ -15,13 +16,14 @@ use tokio::sync::{Notify, oneshot};
 use wire::ErrorCode;
 
 use super::group::{Action, Caller, Group, Join, JoinAnswer, Phase, Sync, SyncAnswer};
+use super::memory::{GroupMemory, Share};
 use super::offsets::OffsetKey;
 use super::records::{GroupValue, OffsetValue};
 use super::{MAX_GROUPS, Token, partition_for};
 use crate::clock::Clock;
 use crate::partition::Partition;
-use crate::topics::Topics;
 
+mod burying;
 mod replay;
 mod timers;
 pub(crate) mod writing;
@@ -40,6 +42,11 @@ struct Cell {
     syncs: HashMap<Token, oneshot::Sender<SyncAnswer>>,
     /// What stands in the coordinator's table of timers.
     armed_for_ms: Option<i64>,
+    /// OffsetCommits that are neither applied nor refused: their records may stand in the log already, so that nothing
+    /// of the group may be forgotten.
+    commits_under_way: usize,
+    /// What the coordinator's memory counts for this group.
+    held_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -69,6 +76,7 @@ pub(crate) struct Coordinator {
     timers_changed: Notify,
     next_token: AtomicU64,
     loaded: AtomicBool,
+    memory: GroupMemory,
     initial_delay_ms: i64,
     /// Wall time less monotonic time at the start: group time follows the wall clock and never goes back.
     epoch_ms: i64,
@@ -110,6 +118,7 @@ impl Coordinator {
             timers_changed: Notify::new(),
             next_token: AtomicU64::new(1),
             loaded: AtomicBool::new(false),
+            memory: GroupMemory::default(),
             initial_delay_ms,
             epoch_ms,
         }
@@ -165,6 +174,8 @@ impl Coordinator {
                 joins: HashMap::new(),
                 syncs: HashMap::new(),
                 armed_for_ms: None,
+                commits_under_way: 0,
+                held_bytes: 0,
             }),
         }
     }
@@ -173,8 +184,13 @@ impl Coordinator {
         Token(self.next_token.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// JoinGroup; `join.token` is set here.
-    pub(crate) async fn join(self: &Arc<Self>, group: &str, mut join: Join) -> JoinAnswer {
+    /// A share for the bytes that a JoinGroup or SyncGroup is about to bring in; `None` when groups hold too much.
+    pub(crate) fn share_memory(&self, bytes: usize) -> Option<Share> {
+        self.memory.share(bytes)
+    }
+
+    /// JoinGroup; `join.token` is set here. The share is given back once the group's own bytes are counted.
+    pub(crate) async fn join(self: &Arc<Self>, group: &str, mut join: Join, share: Share) -> JoinAnswer {
         let member_id = join.member_id.clone();
         let entered = self.partition_of(group).and_then(|_| match (self.find(group), member_id.is_empty()) {
             (Some(cell), _) => Ok(cell),
@@ -193,13 +209,16 @@ impl Coordinator {
             let actions = locked.group.join(join, self.now_ms());
             self.perform(&cell, &mut locked, actions);
         }
+        drop(share);
+        // A group that was made for a join which it then refused would stay for ever.
+        self.forget_unformed(group, &cell);
         receiver
             .await
             .unwrap_or_else(|_| JoinAnswer::refused(ErrorCode::COORDINATOR_NOT_AVAILABLE, &member_id))
     }
 
-    /// SyncGroup; `sync.token` is set here.
-    pub(crate) async fn sync(self: &Arc<Self>, group: &str, mut sync: Sync) -> SyncAnswer {
+    /// SyncGroup; `sync.token` is set here. The share is given back once the group's own bytes are counted.
+    pub(crate) async fn sync(self: &Arc<Self>, group: &str, mut sync: Sync, share: Share) -> SyncAnswer {
         let cell = match self.partition_of(group).map(|_| self.find(group)) {
             Ok(Some(cell)) => cell,
             Ok(None) => return SyncAnswer::refused(ErrorCode::UNKNOWN_MEMBER_ID),
@@ -213,6 +232,7 @@ impl Coordinator {
             let actions = locked.group.sync(sync, self.now_ms());
             self.perform(&cell, &mut locked, actions);
         }
+        drop(share);
         receiver.await.unwrap_or_else(|_| SyncAnswer::refused(ErrorCode::COORDINATOR_NOT_AVAILABLE))
     }
 
@@ -269,6 +289,14 @@ impl Coordinator {
                 }
             }
         }
+        self.settle(locked);
+    }
+
+    /// What follows every change of a group: its bytes are counted anew, and its timer is set.
+    fn settle(&self, locked: &mut Cell) {
+        let held_bytes = locked.group.held_bytes();
+        self.memory.changed(locked.held_bytes, held_bytes);
+        locked.held_bytes = held_bytes;
         self.arm(locked);
     }
 
@@ -329,54 +357,6 @@ impl Coordinator {
         };
         Ok(cells.into_iter().map(|(id, cell)| (id, offsets(&cell))).collect())
     }
-
-    /// DeleteGroups for one group.
-    ///
-    /// # Errors
-    /// The code to answer.
-    pub(crate) async fn delete(self: &Arc<Self>, group: &str) -> Result<(), ErrorCode> {
-        self.partition_of(group)?;
-        let cell = self.find(group).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
-        let keys: Vec<OffsetKey> = {
-            let mut locked = cell.lock();
-            locked.group.delete()?;
-            locked.group.offsets.iter().map(|(key, _)| key.clone()).collect()
-        };
-        self.table().remove(group);
-        let (coordinator, group) = (Arc::clone(self), group.to_owned());
-        let work = async move { coordinator.bury(&group, keys, true).await };
-        tokio::spawn(work).await.unwrap_or(Err(ErrorCode::UNKNOWN_SERVER_ERROR))
-    }
-
-    /// Forgets offsets that have expired, or whose topic is gone, and groups with nothing left.
-    pub(crate) async fn expire(self: &Arc<Self>, topics: &Topics) {
-        let cells: Vec<_> = self.table().iter().map(|(id, cell)| (id.clone(), Arc::clone(cell))).collect();
-        for (id, cell) in cells {
-            let (gone, forget) = {
-                let mut locked = cell.lock();
-                let gone = expired_offsets(&locked.group, topics, self.now_ms());
-                for key in &gone {
-                    locked.group.offsets.remove(key);
-                }
-                let forget =
-                    locked.group.is_forgettable() && (!gone.is_empty() || locked.group.generation() > 0);
-                let forget = forget && locked.group.delete().is_ok();
-                (gone, forget)
-            };
-            if forget {
-                self.table().remove(&id);
-            }
-            if (forget || !gone.is_empty())
-                && let Err(error) = self.bury(&id, gone, forget).await
-            {
-                tracing::warn!(
-                    group = id,
-                    ?error,
-                    "expired offsets cannot be recorded as such; they expire again later"
-                );
-            }
-        }
-    }
 }
 
 fn view(group: &Group) -> GroupView {
@@ -389,15 +369,5 @@ fn view(group: &Group) -> GroupView {
     }
 }
 
-fn expired_offsets(group: &Group, topics: &Topics, now_ms: i64) -> Vec<OffsetKey> {
-    let topic_is_gone = |value: &OffsetValue| value.topic_id.is_some_and(|id| topics.with_id(id).is_none());
-    let mut gone: Vec<OffsetKey> =
-        group.offsets.iter().filter(|(_, value)| topic_is_gone(value)).map(|(key, _)| key.clone()).collect();
-    match (group.phase(), group.protocol_type()) {
-        (Phase::Empty, Some(_)) => gone.extend(group.offsets.expired(Some(group.phase_since_ms()), now_ms)),
-        (Phase::Empty, None) => gone.extend(group.offsets.expired(None, now_ms)),
-        // What a group with members reads is not known here, so nothing of it expires.
-        _ => {}
-    }
-    gone
-}
+#[cfg(test)]
+mod tests;

@@ -343,6 +343,10 @@ impl Group {
     pub(crate) fn check_commit(&mut self, caller: &Caller, now_ms: i64) -> Result<(), ErrorCode> {
         let speaks_as_member =
             caller.generation >= 0 || !caller.member_id.is_empty() || caller.instance_id.is_some();
+        // A group that is being deleted has its name back soon; clients look for the coordinator and try again.
+        if self.phase == Phase::Dead {
+            return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
+        }
         if !speaks_as_member {
             return if self.phase == Phase::Empty { Ok(()) } else { Err(ErrorCode::UNKNOWN_MEMBER_ID) };
         }
@@ -377,9 +381,18 @@ impl Group {
             Phase::Dead => Err(ErrorCode::GROUP_ID_NOT_FOUND),
             Phase::Empty => {
                 self.phase = Phase::Dead;
+                // Ids that were given lead nowhere now.
+                self.pending.clear();
                 Ok(())
             }
             _ => Err(ErrorCode::NON_EMPTY_GROUP),
+        }
+    }
+
+    /// Takes a deletion back that could not be recorded: the group is as empty as it was.
+    pub(crate) fn revive(&mut self) {
+        if self.phase == Phase::Dead {
+            self.phase = Phase::Empty;
         }
     }
 

@@ -49,6 +49,13 @@ impl Member {
         self.protocols.iter().find(|offer| offer.name == protocol).map_or(&[], |offer| &offer.metadata)
     }
 
+    /// What the member takes in memory, but for what all members take alike.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let names = self.id.len() + self.client_id.len() + self.client_host.len();
+        let offers: usize = self.protocols.iter().map(|offer| offer.name.len() + offer.metadata.len()).sum();
+        names + self.instance_id.as_ref().map_or(0, String::len) + offers + self.assignment.len()
+    }
+
     /// Whether the member would accept `protocol`.
     pub(crate) fn supports(&self, protocol: &str) -> bool {
         self.protocols.iter().any(|offer| offer.name == protocol)

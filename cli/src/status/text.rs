@@ -36,18 +36,19 @@ fn write_cluster(out: &mut String, name: &str, cluster: &ClusterReport, now_ms: 
         writeln!(
             out,
             "  {:<32} {:>10} {:>14} {:>10} {:>10} {:>12}",
-            "topic", "partitions", "records", "local", "stored", "unprotected"
+            "topic", "partitions", "offsets", "local", "stored", "unprotected"
         )?;
     }
     for (topic, report) in &cluster.topics {
         let partitions = &report.partitions;
-        let records: i64 = partitions.iter().map(|p| p.high_watermark - p.log_start_offset).sum();
+        // Not records: transaction markers, compaction and lost tails leave offsets without one.
+        let offsets: i64 = partitions.iter().map(|p| p.high_watermark - p.log_start_offset).sum();
         let local = partitions.iter().map(|p| p.local_bytes).sum();
         let stored = sum(partitions.iter().map(|p| p.tiered_stored_bytes));
         let unprotected = sum(partitions.iter().map(|p| p.unprotected_bytes));
         writeln!(
             out,
-            "  {topic:<32} {:>10} {records:>14} {:>10} {:>10} {:>12}",
+            "  {topic:<32} {:>10} {offsets:>14} {:>10} {:>10} {:>12}",
             partitions.len(),
             bytes(local),
             stored.map_or_else(|| "-".to_owned(), bytes),
@@ -86,7 +87,10 @@ fn write_flow(out: &mut String, name: &str, flow: &FlowReport, now_ms: i64) -> s
     for group in &flow.groups {
         let place = format!("group {} on {}-{}", group.group, group.source_topic, group.partition);
         match (group.target_offset, &group.reason) {
-            (Some(target), _) => write!(out, "  {place}: {} is {target}", group.source_offset)?,
+            (Some(target), None) => write!(out, "  {place}: {} is {target}", group.source_offset)?,
+            (Some(target), Some(reason)) => {
+                write!(out, "  {place}: {} is {target} ({reason})", group.source_offset)?;
+            }
             (None, reason) => {
                 let reason = reason.as_deref().unwrap_or("not synced yet");
                 write!(out, "  {place}: {} has no place yet: {reason}", group.source_offset)?;

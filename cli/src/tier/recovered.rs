@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use broker::rebuild::{self, RebuildOptions, Rebuilt};
 use serde_json::json;
-use tiering::recover::{self, PartitionReport, RecoveredCluster};
+use tiering::recover::{self, PartitionReport, RecoveredCluster, RecoveryReport};
 
 use crate::arguments::RecoverArguments;
 use crate::clock;
@@ -48,6 +48,8 @@ fn text(asked: &RecoverArguments, cluster: &RecoveredCluster, rebuilt: Rebuilt) 
     let mut out = String::new();
     let (identity, report) = (&cluster.identity, &cluster.report);
     let (store, data, now_ms) = (&asked.store.store, asked.data.display(), clock::now_ms());
+    let journal =
+        asked.journal.as_ref().map_or_else(String::new, |folder| format!(" --journal {}", folder.display()));
     line(
         &mut out,
         format_args!("cluster {} ({}) is rebuilt in {data}", identity.cluster_name, identity.cluster_id),
@@ -91,15 +93,29 @@ fn text(asked: &RecoverArguments, cluster: &RecoveredCluster, rebuilt: Rebuilt) 
         line(&mut out, format_args!("  topic {name}"));
         partitions.into_iter().for_each(|partition| partition_lines(&mut out, partition, now_ms));
     }
+    if topics_of_flows(report).next().is_some() {
+        line(
+            &mut out,
+            format_args!(
+                "  LOST: what flows into this cluster remembered (their offset maps, promotions and claims): rather than copy everything \
+                 again they pause at topics that hold records; copy into other topics, or delete the copies first"
+            ),
+        );
+    }
     report.damage.iter().for_each(|damage| line(&mut out, format_args!("DAMAGED: {damage}")));
     line(
         &mut out,
         format_args!(
-            "next: longhaul broker --data {data} --store {store} --cluster {} --listen HOST:PORT",
+            "next: longhaul broker --data {data}{journal} --store {store} --cluster {} --listen HOST:PORT, or up with its topology file",
             identity.cluster_name
         ),
     );
     out
+}
+
+/// The topics in which flows keep what they know of their copies.
+fn topics_of_flows(report: &RecoveryReport) -> impl Iterator<Item = &PartitionReport> {
+    report.partitions.iter().filter(|partition| partition.topic == mirror::map_topic::MAP_TOPIC)
 }
 
 fn partition_lines(out: &mut String, found: &PartitionReport, now_ms: i64) {

@@ -1,4 +1,4 @@
-//! Every bound of this crate, in one place.
+//! The bounds of this crate; those of one module stand in it.
 
 /// Bytes asked of the socket at once when no frame is open.
 pub const READ_BYTES: usize = 64 * 1024;

@@ -3,12 +3,12 @@
 //! Owns: making the topic, its one partition, the producer epoch that fences the owner before, retries.
 //! Does not own: what the records say (`map_topic`).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use client::fetch::{FetchFrom, FetchRound};
-use client::produce::{Outcome, ProduceBatch};
+use client::produce::{Outcome, ProduceBatch, Refusal};
 use client::{Cluster, Isolation, Lane, RequestError, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 use wire::batch::{BatchBuilder, BatchOptions, Entries, Entry, NewRecord, ProducerFields, Records};
@@ -66,16 +66,23 @@ pub(crate) async fn ensure(cluster: &Cluster) -> Result<(), FlowError> {
 pub(crate) struct MapReader {
     cluster: Cluster,
     next: Option<Offset>,
+    log_start: Offset,
 }
 
 impl MapReader {
     pub(crate) fn new(cluster: &Cluster) -> Self {
-        Self { cluster: cluster.clone(), next: None }
+        Self { cluster: cluster.clone(), next: None, log_start: Offset(0) }
     }
 
     /// Whether the cluster has the topic at all.
     pub(crate) async fn exists(cluster: &Cluster) -> Result<bool, RequestError> {
         Ok(cluster.refresh(&[Arc::from(MAP_TOPIC)]).await?.topics.contains_key(MAP_TOPIC))
+    }
+
+    /// The first offset that there was at the last reading. The topic is only compacted, so above 0 its beginning is
+    /// lost.
+    pub(crate) fn log_start(&self) -> Offset {
+        self.log_start
     }
 
     /// Takes in everything up to the present end.
@@ -102,7 +109,7 @@ impl MapReader {
                 next = end;
             }
         }
-        self.next = Some(next);
+        (self.next, self.log_start) = (Some(next), start);
         Ok(())
     }
 }
@@ -165,14 +172,21 @@ fn batch_of(records: &[MapRecord], producer: Producer, now_ms: i64) -> Bytes {
 }
 
 /// How a write ended for good.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Written {
     Done,
     Fenced(String),
+    Refused(String),
 }
 
+/// Takes note of why a write is made again.
+pub(crate) type Trouble = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Writes one batch until its fate is known: the producer's sequence makes repeating it harmless.
-async fn write(cluster: &Cluster, batch: &Bytes) -> Written {
+///
+/// A topic that is missing is waited for: an owner that began anew would make it again, empty, and copy everything
+/// twice.
+async fn write(cluster: &Cluster, batch: &Bytes, trouble: &(dyn Fn(&str) + Send + Sync)) -> Written {
     loop {
         let attempt = async {
             let leader = cluster.leader(&map_partition()).await.map_err(|error| error.to_string())?;
@@ -181,17 +195,29 @@ async fn write(cluster: &Cluster, batch: &Bytes) -> Written {
             let produced = cluster.produce(leader.broker, vec![produce], PRODUCE_TIMEOUT).await;
             produced.map_err(|error| error.to_string())
         };
-        match attempt.await.map(|mut produced| produced.swap_remove(0).outcome) {
-            Ok(Outcome::Acknowledged { .. } | Outcome::Duplicate) => return Written::Done,
-            Ok(Outcome::Refused(refusal)) if fences(refusal.code) => {
-                return Written::Fenced(refusal.code.to_string());
+        let ended = attempt.await.and_then(|mut produced| end_of(&produced.swap_remove(0).outcome));
+        match ended {
+            Ok(written) => return written,
+            Err(reason) => {
+                tracing::warn!(reason, "writing the map topic again");
+                trouble(&reason);
             }
-            Ok(Outcome::Refused(refusal) | Outcome::Ambiguous(refusal)) => {
-                tracing::warn!(code = %refusal.code, "writing the map topic again");
-            }
-            Err(error) => tracing::warn!(error, "writing the map topic again"),
         }
         tokio::time::sleep(RETRY_WAIT).await;
+    }
+}
+
+/// How an answer ends a write, or else why it is made again.
+fn end_of(outcome: &Outcome) -> Result<Written, String> {
+    let said = |refusal: &Refusal| match &refusal.message {
+        Some(message) => format!("{}: {message}", refusal.code),
+        None => refusal.code.to_string(),
+    };
+    match outcome {
+        Outcome::Acknowledged { .. } | Outcome::Duplicate => Ok(Written::Done),
+        Outcome::Refused(refusal) if fences(refusal.code) => Ok(Written::Fenced(refusal.code.to_string())),
+        Outcome::Refused(refusal) if !refusal.code.retriable() => Ok(Written::Refused(said(refusal))),
+        Outcome::Refused(refusal) | Outcome::Ambiguous(refusal) => Err(said(refusal)),
     }
 }
 
@@ -239,9 +265,11 @@ pub(crate) async fn claim(
         };
         let key = Key::Claim { flow: flow.to_owned(), generation, nonce };
         let record = MapRecord::set(&key, claim.encode());
-        let written = write(cluster, &batch_of(&[record], producer, clock.now_ms())).await;
-        if let Written::Fenced(code) = &written {
-            tracing::info!(flow, code, "another owner claimed the flow first");
+        let batch = batch_of(&[record], producer, clock.now_ms());
+        match write(cluster, &batch, &|_: &str| {}).await {
+            Written::Done => {}
+            Written::Fenced(code) => tracing::info!(flow, code, "another owner claimed the flow first"),
+            Written::Refused(reason) => return Err(FlowError::MapRefused(reason)),
         }
         reader.read_to_end(ledger).await?;
         if ledger.holder(flow).is_some_and(|(_, held, _)| held == nonce) {
@@ -258,22 +286,33 @@ type Waiting = (Vec<MapRecord>, oneshot::Sender<Result<(), FlowError>>);
 #[derive(Clone, Debug)]
 pub(crate) struct MapWriter {
     commits: mpsc::Sender<Waiting>,
+    /// Why the task ended before its handles did.
+    end: Arc<OnceLock<FlowError>>,
 }
 
 impl MapWriter {
-    /// Starts the task; it ends when the last handle is dropped.
-    pub(crate) fn start(cluster: &Cluster, owner: Ownership) -> Self {
+    /// Starts the task; it ends when the last handle is dropped, or at the first write that is refused for good.
+    pub(crate) fn start(cluster: &Cluster, owner: Ownership, trouble: Trouble) -> Self {
         let (commits, waiting) = mpsc::channel(WAITING_COMMITS);
-        tokio::spawn(write_all(cluster.clone(), owner.producer, waiting));
-        Self { commits }
+        let end = Arc::new(OnceLock::new());
+        let writing =
+            Writing { cluster: cluster.clone(), producer: owner.producer, end: Arc::clone(&end), trouble };
+        tokio::spawn(writing.run(waiting));
+        Self { commits, end }
     }
 
-    /// Writes records as one: all are acknowledged, or this owner was replaced.
+    /// Why nothing is written any more; `None` while it is.
+    pub(crate) fn ended_by(&self) -> Option<FlowError> {
+        self.end.get().cloned()
+    }
+
+    /// Writes records as one: all are acknowledged, or this owner was replaced or refused.
     pub(crate) async fn commit(&self, records: Vec<MapRecord>) -> Result<(), FlowError> {
         let (done, answer) = oneshot::channel();
         let lost = || FlowError::Replaced("the map writer has stopped".to_owned());
-        self.commits.send((records, done)).await.map_err(|_| lost())?;
-        answer.await.map_err(|_| lost())?
+        let ended = || self.ended_by().unwrap_or_else(lost);
+        self.commits.send((records, done)).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
     }
 
     /// Writes records that need not be read together, in writes of a bounded size.
@@ -291,31 +330,105 @@ impl MapWriter {
     }
 }
 
-async fn write_all(cluster: Cluster, mut producer: Producer, mut waiting: mpsc::Receiver<Waiting>) {
-    let clock = Clock::system();
-    while let Some((mut records, done)) = waiting.recv().await {
-        let mut all_done = vec![done];
-        let mut bytes: usize = records.iter().map(MapRecord::size_bytes).sum();
-        while bytes < WRITE_BYTES
-            && let Ok((more, done)) = waiting.try_recv()
-        {
-            bytes += more.iter().map(MapRecord::size_bytes).sum::<usize>();
-            records.extend(more);
-            all_done.push(done);
-        }
-        let count = i32::try_from(records.len()).unwrap_or(i32::MAX);
-        let written = write(&cluster, &batch_of(&records, producer, clock.now_ms())).await;
-        producer = producer.after(count);
-        for done in all_done {
-            let result = match &written {
-                Written::Done => Ok(()),
-                Written::Fenced(code) => Err(FlowError::Replaced(code.clone())),
+/// The task behind a [`MapWriter`].
+struct Writing {
+    cluster: Cluster,
+    producer: Producer,
+    end: Arc<OnceLock<FlowError>>,
+    trouble: Trouble,
+}
+
+impl Writing {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
+        let mut held_over = None;
+        loop {
+            let first = match held_over.take() {
+                Some(first) => Some(first),
+                None => waiting.recv().await,
             };
-            // Who no longer waits has stopped.
-            let _ = done.send(result);
+            let Some((mut records, done)) = first else { return };
+            let mut all_done = vec![done];
+            let mut bytes = size_bytes(&records);
+            while bytes < WRITE_BYTES
+                && let Ok((more, done)) = waiting.try_recv()
+            {
+                bytes += size_bytes(&more);
+                // Together they might be refused as too large, where each alone is taken.
+                if bytes > WRITE_BYTES {
+                    held_over = Some((more, done));
+                    break;
+                }
+                records.extend(more);
+                all_done.push(done);
+            }
+            let end = self.write(&records).await;
+            if let Some(error) = &end {
+                // Before any answer, so that whoever finds the task gone finds the reason too.
+                let _ = self.end.set(error.clone());
+            }
+            for done in all_done {
+                // Who no longer waits has stopped.
+                let _ = done.send(end.clone().map_or(Ok(()), Err));
+            }
+            if end.is_some() {
+                return;
+            }
         }
-        if let Written::Fenced(_) = written {
-            return;
+    }
+
+    /// Writes records in one batch; answers what ends the task.
+    async fn write(&mut self, records: &[MapRecord]) -> Option<FlowError> {
+        let batch = batch_of(records, self.producer, Clock::system().now_ms());
+        let written = write(&self.cluster, &batch, &*self.trouble).await;
+        self.producer = self.producer.after(i32::try_from(records.len()).unwrap_or(i32::MAX));
+        match written {
+            Written::Done => None,
+            Written::Fenced(code) => Some(FlowError::Replaced(code)),
+            Written::Refused(reason) => Some(FlowError::MapRefused(reason)),
         }
+    }
+}
+
+fn size_bytes(records: &[MapRecord]) -> usize {
+    records.iter().map(MapRecord::size_bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(code: ErrorCode) -> Refusal {
+        Refusal { code, message: None, records: Vec::new() }
+    }
+
+    #[test]
+    fn a_refusal_that_no_retry_heals_ends_the_writer() {
+        for code in [
+            ErrorCode::MESSAGE_TOO_LARGE,
+            ErrorCode::RECORD_LIST_TOO_LARGE,
+            ErrorCode::INVALID_RECORD,
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+            ErrorCode::POLICY_VIOLATION,
+        ] {
+            let ended = end_of(&Outcome::Refused(refusal(code)));
+            assert!(matches!(ended, Ok(Written::Refused(_))), "{code}");
+        }
+        let fenced = end_of(&Outcome::Refused(refusal(ErrorCode::INVALID_PRODUCER_EPOCH)));
+        assert!(matches!(fenced, Ok(Written::Fenced(_))));
+    }
+
+    #[test]
+    fn what_may_pass_is_written_again() {
+        for code in [
+            ErrorCode::NOT_ENOUGH_REPLICAS,
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            ErrorCode::CORRUPT_MESSAGE,
+            ErrorCode::THROTTLING_QUOTA_EXCEEDED,
+        ] {
+            assert!(end_of(&Outcome::Refused(refusal(code))).is_err(), "{code}");
+        }
+        let unclear = Outcome::Ambiguous(refusal(ErrorCode::UNKNOWN_SERVER_ERROR));
+        assert!(end_of(&unclear).is_err());
+        assert_eq!(end_of(&Outcome::Duplicate), Ok(Written::Done));
     }
 }

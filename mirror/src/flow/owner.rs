@@ -23,6 +23,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 const REBALANCE_TIMEOUT: Duration = Duration::from_secs(30);
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 const CONNECT_AGAIN_IN: Duration = Duration::from_secs(1);
+/// How long the flow stands at a refusal that only an operator mends, so that it is seen and claims do not pile up.
+const REFUSED_AGAIN_IN: Duration = Duration::from_secs(30);
 
 /// A member of the flow's group on its target.
 pub(crate) fn member(target: &Cluster, spec: &FlowSpec, role: Role) -> Member {
@@ -76,8 +78,12 @@ pub(crate) async fn run_flow(spec: FlowSpec, options: Options, board: Board, sto
                 board.change(&spec.name, |flow| {
                     (flow.state, flow.last_error) = (FlowState::Connecting, Some(error.to_string()));
                 });
+                let again_in = match error {
+                    FlowError::MapRefused(_) => REFUSED_AGAIN_IN,
+                    _ => CONNECT_AGAIN_IN,
+                };
                 tokio::select! {
-                    () = tokio::time::sleep(CONNECT_AGAIN_IN) => {}
+                    () = tokio::time::sleep(again_in) => {}
                     () = stop.cancelled() => {}
                 }
             }

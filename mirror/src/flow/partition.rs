@@ -5,6 +5,7 @@
 //! Does not own: what any of it means (`copier`, `copier::plan`, `recovery`).
 
 mod fetch_bytes;
+mod look;
 mod refusal;
 mod start;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 use client::fetch::{FetchFrom, FetchRound, Fetched as Answer};
 use client::produce::{Outcome, ProduceBatch};
 use client::{Cluster, Isolation, Lane, RequestError, TopicPartition};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use wire::{ErrorCode, LeaderEpoch, Offset};
@@ -25,15 +26,15 @@ use refusal::{MAY_PASS, failure, missing_topic, topic_event};
 use super::FlowError;
 use super::board::Board;
 use super::map_log::MapWriter;
+use super::memory::MemoryShares;
 use super::provenance::Provenance;
 use super::tail::{TailError, Target};
 use crate::clock::Clock;
 use crate::copier::plan::{AbortedTransaction, Fetched, PlanFault, PlanOptions, Planner};
 use crate::copier::{Action, Copier, Failure, Input, Outgoing, Producer, ReplanReason};
 use crate::events::{Event, EventKind, Side};
-use crate::map_topic::{BatchIntent, Key, MapRecord, PartitionKey, PartitionLedger};
-use crate::offset_map::{Position, TargetOffset};
-use crate::recovery::Expected;
+use crate::map_topic::{Key, MapRecord, PartitionKey, PartitionLedger};
+use crate::offset_map::TargetOffset;
 
 /// Answers of fetches, produces and commits that may wait for the loop.
 const ANSWERS: usize = 64;
@@ -42,6 +43,8 @@ const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_WAIT: Duration = Duration::from_millis(250);
 /// How often a position that has nothing else to travel with is written.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
+/// Looks between batches that may be unanswered before nothing more is fetched: each is kept until it is answered.
+const MAX_LOOKS: usize = 64;
 /// How long a topic must be missing before it counts as deleted.
 const MISSING_FOR: u32 = 12;
 
@@ -61,7 +64,7 @@ pub(crate) struct PartitionTask {
     pub(crate) producer_id: i64,
     pub(crate) start: topology::Start,
     pub(crate) plan: PlanOptions,
-    pub(crate) memory_bytes: usize,
+    pub(crate) memory: MemoryShares,
     pub(crate) stop: CancellationToken,
     pub(crate) shared: SharedCopier,
 }
@@ -89,7 +92,7 @@ pub(crate) enum Ended {
     Stopped,
     /// It paused at an event.
     Paused,
-    /// Another owner writes the map topic.
+    /// The map topic is no longer this owner's to write, or refuses what it writes.
     Replaced(FlowError),
 }
 
@@ -112,6 +115,7 @@ impl PartitionTask {
                     fetching: false,
                     plan_round: 0,
                     fetch_bytes,
+                    looks: Arc::new(Semaphore::new(MAX_LOOKS)),
                     refused_in_a_row: 0,
                     missing: 0,
                     end: None,
@@ -157,6 +161,8 @@ struct Running<'a> {
     /// Raised when the plan starts again, so that a fetch of before is not taken for one of after.
     plan_round: u64,
     fetch_bytes: FetchBytes,
+    /// One permit for each look between batches that may still be begun.
+    looks: Arc<Semaphore>,
     refused_in_a_row: u32,
     missing: u32,
     end: Option<Ended>,
@@ -225,17 +231,7 @@ impl Running<'_> {
             Action::Produce { id, producer, batch } => self.produce(id, producer, batch).await,
             Action::ReadBack { position, producer, intents } => self.read_back(position, producer, intents),
             Action::LookBetween { producer_id, source, from, to } => {
-                let (target, answers) = (self.task.target.clone(), self.answers.clone());
-                tokio::spawn(async move {
-                    match target.expect_foreign(producer_id, source, from..to).await {
-                        Ok(()) => {}
-                        Err(TailError::Event(event)) => drop(answers.send(Happened::Event(event)).await),
-                        // The next look, or the next recovery, meets what is there.
-                        Err(TailError::Request(error)) => {
-                            tracing::warn!(%error, "what others wrote to the target could not be looked at");
-                        }
-                    }
-                });
+                self.look_between(producer_id, source, from..to);
             }
             Action::Replan { from, because } => {
                 self.plan_round += 1;
@@ -321,44 +317,10 @@ impl Running<'_> {
         self.step(Input::Failed { id, failure }).await;
     }
 
-    fn read_back(&self, position: Position, producer: Producer, intents: Vec<BatchIntent>) {
-        let (target, answers) = (self.task.target.clone(), self.answers.clone());
-        let stop = self.task.stop.clone();
-        self.task.figures(|figures| figures.recoveries += 1);
-        let (board, flow) = (self.task.board.clone(), Arc::clone(&self.task.flow));
-        tokio::spawn(async move {
-            loop {
-                let expected = Expected { position, producer, intents: &intents };
-                let happened = match target.settle(expected, -1).await {
-                    Ok(arrived) => Happened::ReadBack(arrived),
-                    Err(TailError::Event(event)) => Happened::Event(event),
-                    Err(TailError::Request(error)) => {
-                        if stop.is_cancelled() {
-                            return;
-                        }
-                        board.change(&flow, |figures| figures.last_error = Some(error.to_string()));
-                        if missing_topic(&target.cluster, &target.partition, target.topic_id).await {
-                            Happened::Event(topic_event(
-                                &target.cluster,
-                                &target.partition,
-                                target.topic_id,
-                                Side::Target,
-                            ))
-                        } else {
-                            sleep(RETRY_WAIT).await;
-                            continue;
-                        }
-                    }
-                };
-                let _ = answers.send(happened).await;
-                return;
-            }
-        });
-    }
-
     fn fetch_if_wanted(&mut self) {
         let wanted = self.with_copier(|copier| {
-            let room = copier.queued_bytes() < self.task.memory_bytes;
+            let room =
+                copier.queued_bytes() < self.task.memory.share_bytes() && self.looks.available_permits() > 0;
             copier.is_copying() && (room || copier.is_replaying())
         });
         if !wanted || self.fetching || self.task.stop.is_cancelled() {
@@ -474,7 +436,7 @@ impl Running<'_> {
         match self.planner.plan(&fetched, &|producer| from_target.contains(&producer)) {
             Ok(planned) => {
                 let stuck = planned.covered_to == before && received > 0;
-                self.fetch_bytes = self.fetch_bytes.after(received, stuck, self.task.memory_bytes);
+                self.fetch_bytes = self.fetch_bytes.after(received, stuck, self.task.memory.share_bytes());
                 let (batches, covered_to) = (planned.batches, planned.covered_to);
                 self.step(Input::Planned { batches, covered_to }).await;
             }

@@ -7,14 +7,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use client::{Cluster, Lane, TopicPartition};
+use client::offsets::Place;
+use client::{Cluster, Isolation, Lane, RequestError, TopicPartition};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wire::ProducerId;
+use wire::{Offset, ProducerId};
 
 use super::board::{Board, FlowState};
 use super::group_sync::GroupSyncer;
 use super::map_log::{self, MapReader, MapWriter, Ownership};
+use super::memory::MemoryShares;
 use super::partition::{Ended, PartitionTask, SharedCopier};
 use super::provenance::Provenance;
 use super::tail::Target;
@@ -24,7 +26,7 @@ use crate::Options;
 use crate::clock::Clock;
 use crate::copier::plan::PlanOptions;
 use crate::events::{Event, EventKind, Side};
-use crate::map_topic::{Key, Ledger, MapRecord, PartitionKey, RegisteredProducer};
+use crate::map_topic::{Key, Ledger, MapRecord, PartitionLedger, RegisteredProducer};
 use crate::offset_map::{SourceOffset, TargetOffset, Translation};
 use crate::spec::FlowSpec;
 
@@ -69,11 +71,14 @@ pub(crate) struct Session<'a> {
 struct Claimed {
     owner: Ownership,
     ledger: Ledger,
+    /// First offset of the map topic when it was read: above 0, its beginning is lost.
+    map_log_start: Offset,
     writer: MapWriter,
     source_id: Arc<str>,
     producer_id: i64,
     provenance: Provenance,
     lanes: Vec<Lane>,
+    memory: MemoryShares,
     copied: Copied,
     /// Partitions whose task was started, whatever has become of it.
     started: HashSet<TopicPartition>,
@@ -125,7 +130,12 @@ impl Session<'_> {
         let owner = map_log::claim(self.target, &self.spec.name, &mut reader, &mut ledger).await?;
         // Whoever promoted the flow while this one claimed it has written so before this claim.
         not_promoted(&ledger, self.spec)?;
-        let writer = MapWriter::start(self.target, owner);
+        let (board, flow) = (self.board.clone(), self.spec.name.clone());
+        let trouble = move |reason: &str| {
+            let reason = format!("the map topic on the target cannot be written: {reason}");
+            board.change(&flow, |figures| figures.last_error = Some(reason));
+        };
+        let writer = MapWriter::start(self.target, owner, Box::new(trouble));
         let source_id = cluster_id(self.source, &self.spec.from)?;
         let target_id = cluster_id(self.target, &self.spec.to)?;
         let producer_id = self.producer_id(&ledger, &writer, &source_id).await?;
@@ -133,11 +143,13 @@ impl Session<'_> {
         Ok(Claimed {
             owner,
             ledger,
+            map_log_start: reader.log_start(),
             writer,
             source_id,
             producer_id,
             provenance: Provenance::new(self.source, target_id),
             lanes: (0..SOURCE_LANES).map(|_| self.source.own_lane()).collect(),
+            memory: MemoryShares::new(self.options.memory_bytes),
             copied: Copied::default(),
             started: HashSet::new(),
             paused: HashSet::new(),
@@ -195,7 +207,13 @@ impl Session<'_> {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = &mut syncing => {}
-                _ = look.tick() => self.start_new(claimed, tasks).await?,
+                _ = look.tick() => {
+                    // Partitions that have nothing to write would not meet it.
+                    if let Some(error) = writer.ended_by() {
+                        return Err(error);
+                    }
+                    self.start_new(claimed, tasks).await?;
+                }
                 Some(ended) = tasks.join_next() => match ended {
                     Ok(Ended::Replaced(error)) => return Err(error),
                     Ok(Ended::Stopped | Ended::Paused) => {}
@@ -280,6 +298,16 @@ impl Session<'_> {
         if let Some(event) = bound.and_then(|bound| topics::rebound(bound, &now)) {
             return self.pause_topic(claimed, &pair.source, event).await;
         }
+        // Before the binding is written: it would tie the flow to a target topic that the operator may have to delete.
+        let forgotten = self.forgotten(claimed, pair).await;
+        match forgotten {
+            Ok(None) => {}
+            Ok(Some(event)) => return self.pause_topic(claimed, &pair.source, event).await,
+            Err(error) => {
+                tracing::warn!(flow = self.spec.name, topic = &*pair.source, %error, "not copied yet");
+                return Ok(());
+            }
+        }
         if bound != Some(&now) {
             let key = Key::Binding { flow: self.spec.name.clone(), topic: pair.source.to_string() };
             claimed.writer.commit(vec![MapRecord::set(&key, now.encode())]).await?;
@@ -292,6 +320,25 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The event at a topic whose copy the flow has forgotten: asked before partitions start from nothing.
+    async fn forgotten(&self, claimed: &Claimed, pair: &Pair) -> Result<Option<EventKind>, RequestError> {
+        if claimed.map_log_start <= Offset(0) {
+            return Ok(None);
+        }
+        let mut asked = Vec::new();
+        for partition in 0..pair.partitions {
+            let key = pair.key(&claimed.source_id, partition);
+            let known = claimed.ledger.partition(&key).and_then(PartitionLedger::offset_map).is_some();
+            let source_partition = TopicPartition::new(Arc::clone(&pair.source), partition);
+            if !known && !claimed.started.contains(&source_partition) {
+                asked.push((TopicPartition::new(Arc::clone(&pair.target), partition), Place::Latest));
+            }
+        }
+        let found = self.target.list_offsets(&asked, Isolation::ReadUncommitted).await?;
+        let ends: Vec<Offset> = found.iter().filter_map(|found| found.offset).collect();
+        Ok(topics::forgotten(claimed.map_log_start, &ends))
     }
 
     async fn pause_topic(
@@ -319,12 +366,8 @@ impl Session<'_> {
         source_partition: TopicPartition,
     ) {
         let partition = source_partition.partition;
-        let key = PartitionKey {
-            source_cluster: Arc::clone(&claimed.source_id),
-            source_topic: pair.source_id,
-            target_topic: pair.target_id,
-            partition,
-        };
+        let key = pair.key(&claimed.source_id, partition);
+        claimed.memory.join();
         let ledger = claimed.ledger.take_partition(&key);
         let shared = SharedCopier::default();
         let mut copied = claimed.copied.lock().unwrap_or_else(PoisonError::into_inner);
@@ -351,7 +394,7 @@ impl Session<'_> {
             producer_id: claimed.producer_id,
             start: self.spec.start,
             plan: PlanOptions { max_batch_bytes, coalesce_to_bytes, ..PlanOptions::default() },
-            memory_bytes: self.options.memory_per_partition(usize::try_from(pair.partitions).unwrap_or(1)),
+            memory: claimed.memory.clone(),
             stop: claimed.stop.clone(),
             shared,
         };

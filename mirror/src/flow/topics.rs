@@ -1,18 +1,18 @@
 //! Which topics a flow copies, and their counterparts on the target.
 //!
 //! Owns: matching names, making target topics and more partitions, the settings that are carried over, noticing that
-//! a name belongs to another topic than before.
+//! a name belongs to another topic than before, or that what was known of a copy is lost.
 //! Does not own: copying.
 
 use std::sync::Arc;
 
 use client::admin::{NewTopic, Resource};
 use client::{Cluster, RequestError};
-use wire::{ErrorCode, TopicId};
+use wire::{ErrorCode, Offset, TopicId};
 
 use super::FlowError;
 use crate::events::{EventKind, Side};
-use crate::map_topic::Binding;
+use crate::map_topic::{Binding, PartitionKey};
 use crate::spec::FlowSpec;
 
 /// Settings that decide what the target keeps and takes. Times are not among them: a target of LogAppendTime would
@@ -42,6 +42,15 @@ impl Pair {
             source_topic: self.source_id.to_string(),
             target_name: self.target.to_string(),
             target_topic: self.target_id.to_string(),
+        }
+    }
+
+    pub(crate) fn key(&self, source_cluster: &Arc<str>, partition: i32) -> PartitionKey {
+        PartitionKey {
+            source_cluster: Arc::clone(source_cluster),
+            source_topic: self.source_id,
+            target_topic: self.target_id,
+            partition,
         }
     }
 }
@@ -130,4 +139,32 @@ pub(crate) fn rebound(bound: &Binding, now: &Binding) -> Option<EventKind> {
         return Some(recreated(Side::Target, &bound.target_topic, &now.target_topic));
     }
     None
+}
+
+/// Whether a start from nothing would copy a topic twice. `unknown_ends` are the ends of those target partitions of
+/// which the map topic says nothing. The map topic is only compacted, so its log starts above 0 when its beginning was
+/// lost, as by the recovery of a target whose disk was: what lies in those partitions may be this flow's own copy.
+pub(crate) fn forgotten(map_log_start: Offset, unknown_ends: &[Offset]) -> Option<EventKind> {
+    let may_be_copies = unknown_ends.iter().any(|end| *end > Offset(0));
+    let lost = map_log_start > Offset(0) && may_be_copies;
+    lost.then_some(EventKind::MapLost { map_log_start: map_log_start.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lost_map_and_a_target_that_holds_records_stop_a_fresh_start() {
+        let (whole, lost) = (Offset(0), Offset(1_000));
+        assert_eq!(
+            forgotten(whole, &[Offset(7)]),
+            None,
+            "a first start into a topic that others have filled"
+        );
+        assert_eq!(forgotten(lost, &[]), None, "every partition is known");
+        assert_eq!(forgotten(lost, &[Offset(0), Offset(0)]), None, "there is nothing to copy twice");
+        let event = forgotten(lost, &[Offset(0), Offset(7)]);
+        assert_eq!(event, Some(EventKind::MapLost { map_log_start: 1_000 }));
+    }
 }

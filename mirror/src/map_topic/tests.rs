@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use wire::ids::{ProducerId, TopicId};
 
 use super::*;
+use crate::events::{Event, EventKind};
 use crate::offset_map::{OffsetMap, Position, Provenance, Run, SourceOffset, TargetOffset};
 
 fn partition() -> PartitionKey {
@@ -96,6 +97,26 @@ fn a_progress_that_contradicts_itself_is_refused() {
     for progress in bad {
         assert!(Progress::decode(&progress.encode()).is_err(), "{progress:?}");
     }
+}
+
+#[test]
+fn a_promotion_keeps_what_it_could_not_settle_and_reads_one_of_before() {
+    let key = Key::Promotion { flow: "f".to_owned() };
+    let mut ledger = Ledger::default();
+    let before = br#"{"at_ms":7,"generation":2,"positions":{"a-0":[10,9]}}"#;
+    apply(&mut ledger, &MapRecord::set(&key, before.to_vec()));
+    let mut promotion = ledger.promotion("f").unwrap().clone();
+    assert!(promotion.unsettled.is_empty());
+    assert_eq!(promotion.encode(), before);
+    promotion.unsettled.push(Event {
+        flow: "f".to_owned(),
+        topic: "a".to_owned(),
+        partition: Some(0),
+        at_ms: 6,
+        kind: EventKind::MapLost { map_log_start: 5 },
+    });
+    apply(&mut ledger, &MapRecord::set(&key, promotion.encode()));
+    assert_eq!(ledger.promotion("f"), Some(&promotion));
 }
 
 fn apply(ledger: &mut Ledger, record: &MapRecord) {

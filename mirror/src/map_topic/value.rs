@@ -171,6 +171,9 @@ pub struct Promotion {
     pub generation: u64,
     /// `topic-partition` to its last position, source then target.
     pub positions: BTreeMap<String, (i64, i64)>,
+    /// Partitions whose tail could not be settled, and why: what is said when the promotion is asked for again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsettled: Vec<crate::events::Event>,
 }
 
 /// One partition of a synced group.

@@ -34,7 +34,7 @@ pub fn between_all(bootstrap: &str, records: &[Record], codec: &str) -> anyhow::
     Ok(())
 }
 
-/// Every record once, at its acknowledged place, with its key, value and time.
+/// Every acknowledged record once, at its place, with its key, value and time, and nothing else.
 ///
 /// # Errors
 /// Names the first difference.
@@ -44,10 +44,10 @@ pub fn is_what_was_written(
     consumed: &[Consumed],
 ) -> anyhow::Result<()> {
     anyhow::ensure!(
-        consumed.len() == records.len(),
+        consumed.len() == acknowledged.len(),
         "{} records read, {} written",
         consumed.len(),
-        records.len()
+        acknowledged.len()
     );
     let by_place: HashMap<_, _> = consumed.iter().map(|each| ((each.partition, each.offset), each)).collect();
     for place in acknowledged {

@@ -90,7 +90,9 @@ fn s3_builder(url: &StoreUrl, bucket: &str) -> AmazonS3Builder {
         .with_pool_max_idle_per_host(IDLE_CONNECTIONS);
     if let Some(endpoint) = endpoint {
         // The scheme was written by the operator: plain HTTP is asked for, not fallen back to.
-        client = client.with_allow_http(endpoint.starts_with("http://"));
+        let is_plain = endpoint.starts_with("http://");
+        // And asks for no certificates, which a machine, or an image with nothing but us in it, may not have.
+        client = client.with_allow_http(is_plain).with_no_system_certificates(is_plain);
         builder = builder
             .with_endpoint(endpoint)
             .with_virtual_hosted_style_request(!url.path_style.unwrap_or(true));

@@ -67,7 +67,7 @@ impl Coordinator {
         };
         self.loaded.store(true, Ordering::Release);
         for cell in cells {
-            self.arm(&mut cell.lock());
+            self.settle(&mut cell.lock());
         }
     }
 }

@@ -30,10 +30,14 @@ impl Coordinator {
             let (due, next_ms) = self.due(now_ms);
             for id in due {
                 if let Some(cell) = self.find(&id) {
-                    let mut locked = cell.lock();
-                    locked.armed_for_ms = None;
-                    let actions = locked.group.tick(now_ms);
-                    self.perform(&cell, &mut locked, actions);
+                    {
+                        let mut locked = cell.lock();
+                        locked.armed_for_ms = None;
+                        let actions = locked.group.tick(now_ms);
+                        self.perform(&cell, &mut locked, actions);
+                    }
+                    // Ids that were given and never came back may have been all that a group was.
+                    self.forget_unformed(&id, &cell);
                 }
             }
             let wait_ms =

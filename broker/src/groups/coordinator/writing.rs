@@ -8,20 +8,17 @@ use wire::batch::{BatchBuilder, BatchOptions, NewRecord};
 use super::{Coordinator, GroupCell, NewOffset};
 use crate::error_codes;
 use crate::groups::MAX_OFFSETS_PER_GROUP;
-use crate::groups::group::Caller;
-use crate::groups::offsets::OffsetKey;
+use crate::groups::group::{Caller, Phase};
 use crate::groups::records::Key;
 use crate::partition::{AppendRefused, Partition};
 
 /// One batch of group records stays below this, so that it finds room in any journal.
-const BATCH_BYTES: usize = 16 << 10;
+pub(super) const BATCH_BYTES: usize = 16 << 10;
 /// A record to write: key, and value or tombstone.
 pub(crate) type KeyValue = (Vec<u8>, Option<Vec<u8>>);
 
 /// What a batch and a key add to a group's record.
 const RECORD_ROOM_BYTES: usize = 512;
-/// Tombstones are small; so many of them stay below [`BATCH_BYTES`] with names of usual length.
-const TOMBSTONES_PER_BATCH: usize = 64;
 
 impl Coordinator {
     pub(super) async fn persist(self: &Arc<Self>, cell: &Arc<GroupCell>, generation: i32) {
@@ -48,7 +45,8 @@ impl Coordinator {
             let room = partition.reserve(wanted).await?;
             let appended = {
                 let locked = cell.lock();
-                if locked.group.generation() != generation {
+                // The record of a dead group would stand behind its tombstone and bring it back.
+                if locked.group.generation() != generation || locked.group.phase() == Phase::Dead {
                     return Ok(());
                 }
                 let record = (Key::Group(id.clone()).encode(), Some(locked.group.to_record().encode()));
@@ -81,7 +79,14 @@ impl Coordinator {
             None => return Err(ErrorCode::ILLEGAL_GENERATION),
         };
         let (coordinator, group) = (Arc::clone(self), group.to_owned());
-        let work = async move { coordinator.commit_now(&partition, &cell, &group, &caller, offsets).await };
+        let work = async move {
+            let outcome = coordinator.commit_now(&partition, &cell, &group, &caller, offsets).await;
+            if outcome.is_err() {
+                // A group that was made for a commit which was then refused would stay for ever.
+                coordinator.forget_unformed(&group, &cell);
+            }
+            outcome
+        };
         tokio::spawn(work).await.unwrap_or(Err(ErrorCode::UNKNOWN_SERVER_ERROR))
     }
 
@@ -94,7 +99,25 @@ impl Coordinator {
         caller: &Caller,
         offsets: Vec<NewOffset>,
     ) -> Result<(), ErrorCode> {
-        cell.lock().group.check_commit(caller, self.now_ms())?;
+        {
+            let mut locked = cell.lock();
+            locked.group.check_commit(caller, self.now_ms())?;
+            locked.commits_under_way += 1;
+        }
+        let outcome = self.commit_chunks(partition, cell, group, caller, offsets).await;
+        cell.lock().commits_under_way -= 1;
+        outcome
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the checked parts of one request, named at the only call")]
+    async fn commit_chunks(
+        &self,
+        partition: &Partition,
+        cell: &GroupCell,
+        group: &str,
+        caller: &Caller,
+        offsets: Vec<NewOffset>,
+    ) -> Result<(), ErrorCode> {
         for chunk in chunks(offsets) {
             let records: Vec<KeyValue> = chunk
                 .iter()
@@ -121,30 +144,6 @@ impl Coordinator {
             for (at, offset) in (appended.base_offset.0..).zip(chunk) {
                 locked.group.offsets.apply(offset.key, offset.value, at);
             }
-        }
-        Ok(())
-    }
-
-    /// Writes tombstones.
-    pub(super) async fn bury(
-        &self,
-        group: &str,
-        keys: Vec<OffsetKey>,
-        whole_group: bool,
-    ) -> Result<(), ErrorCode> {
-        let partition = self.partition_of(group)?;
-        let mut records: Vec<KeyValue> = keys
-            .into_iter()
-            .map(|(topic, number)| Key::Offset { group: group.to_owned(), topic, partition: number })
-            .map(|key| (key.encode(), None))
-            .collect();
-        if whole_group {
-            records.push((Key::Group(group.to_owned()).encode(), None));
-        }
-        for chunk in records.chunks(TOMBSTONES_PER_BATCH) {
-            let batch = batch_of(chunk, self.now_ms());
-            let appended = partition.append_committed(&batch).await;
-            appended.map_err(|error| error_codes::of_append(&error))?;
         }
         Ok(())
     }

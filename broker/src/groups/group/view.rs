@@ -38,6 +38,21 @@ impl Group {
             && self.offsets.is_empty()
     }
 
+    /// Whether the group never came about: no generation, no offsets, and nobody on the way in whose time is not up.
+    pub(crate) fn is_unformed(&self, now_ms: i64) -> bool {
+        matches!(self.phase, Phase::Empty)
+            && self.generation == 0
+            && self.members.is_empty()
+            && self.offsets.is_empty()
+            && self.pending.values().all(|expires_at_ms| *expires_at_ms <= now_ms)
+    }
+
+    /// What members, and ids that were given, take in memory. Offsets have a bound of their own.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let members: usize = self.members.values().map(Member::held_bytes).sum();
+        members + self.pending.keys().map(String::len).sum::<usize>()
+    }
+
     /// Since when the group has been in its phase.
     pub(crate) fn phase_since_ms(&self) -> i64 {
         self.phase_since_ms

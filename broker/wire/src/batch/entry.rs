@@ -1,7 +1,7 @@
 //! What a log of any age holds: batches of magic 2, and before them messages of magic 0 and 1.
 
 use super::header::MAGIC_AT;
-use super::{BatchError, BatchView, LegacyMessage, MalformedAt, Records, RecordsError};
+use super::{BatchError, BatchView, LegacyMessage, Records, RecordsError};
 use crate::ids::Offset;
 
 /// A batch, or a message of an older format.
@@ -64,47 +64,6 @@ impl<'a> Entry<'a> {
         match self {
             Self::Batch(batch) => Ok(Records::new(batch, budget_bytes)),
             Self::Message(message) => message.records(budget_bytes),
-        }
-    }
-}
-
-/// The entries of a segment or of a fetch answer, one after the other. Stops after the first error.
-#[derive(Clone, Debug)]
-pub struct Entries<'a> {
-    bytes: &'a [u8],
-    position: usize,
-}
-
-impl<'a> Entries<'a> {
-    /// Over all of `bytes`.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, position: 0 }
-    }
-
-    /// Where the next entry starts.
-    #[must_use]
-    pub fn position(&self) -> usize {
-        self.position
-    }
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = Result<Entry<'a>, MalformedAt>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.bytes.get(self.position..).filter(|rest| !rest.is_empty())?;
-        let position = self.position;
-        match Entry::first(rest) {
-            Ok(entry) => {
-                self.position += entry.bytes().len();
-                Some(Ok(entry))
-            }
-            Err(error) => {
-                self.bytes = &self.bytes[..position];
-                Some(Err(MalformedAt { position, error }))
-            }
         }
     }
 }

@@ -26,6 +26,7 @@ mod header;
 mod legacy;
 mod patch;
 mod records;
+mod run;
 mod varint;
 mod view;
 
@@ -39,7 +40,7 @@ pub use check::{
 };
 pub use checksum::{combine_crc32c, crc32c};
 pub use control::{ControlError, ControlRecord, EndMarker, EndMarkerPlace, TransactionEnd};
-pub use entry::{Entries, Entry};
+pub use entry::Entry;
 pub use error::{BatchError, MalformedAt};
 pub use header::{
     Attributes, BatchHeader, HEADER_BYTES, MAGIC, PREFIX_BYTES, SEQUENCE_NONE, TimestampType, sequence_after,
@@ -47,4 +48,5 @@ pub use header::{
 pub use legacy::{LegacyError, LegacyMessage};
 pub use patch::{HeaderPatch, ProducerFields, patch_placement};
 pub use records::{Header, Headers, Record, RecordFault, Records, RecordsError};
-pub use view::{BatchView, Batches};
+pub use run::{Batches, Entries, Piece, Run};
+pub use view::BatchView;

@@ -1,7 +1,7 @@
-//! A whole batch in memory, and a run of them.
+//! A whole batch in memory.
 
 use super::header::ATTRIBUTES_AT;
-use super::{BatchError, BatchHeader, HEADER_BYTES, MalformedAt, checksum};
+use super::{BatchError, BatchHeader, HEADER_BYTES, checksum};
 use crate::compress::Codec;
 
 /// The smallest record: length, attributes, time delta, offset delta, two lengths and a header count.
@@ -85,45 +85,5 @@ impl<'a> BatchView<'a> {
     #[must_use]
     pub fn codec(&self) -> Codec {
         self.header.attributes.codec().expect("a parsed header has a known codec")
-    }
-}
-
-/// The batches of a segment or of a fetch answer, one after the other. Stops after the first error.
-#[derive(Clone, Debug)]
-pub struct Batches<'a> {
-    bytes: &'a [u8],
-    position: usize,
-}
-
-impl<'a> Batches<'a> {
-    /// Over all of `bytes`.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, position: 0 }
-    }
-
-    /// Where the next batch starts.
-    #[must_use]
-    pub fn position(&self) -> usize {
-        self.position
-    }
-}
-
-impl<'a> Iterator for Batches<'a> {
-    type Item = Result<BatchView<'a>, MalformedAt>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.bytes.get(self.position..).filter(|rest| !rest.is_empty())?;
-        match BatchView::first(rest) {
-            Ok(view) => {
-                self.position += view.bytes.len();
-                Some(Ok(view))
-            }
-            Err(error) => {
-                self.bytes = &self.bytes[..self.position];
-                Some(Err(MalformedAt { position: self.position, error }))
-            }
-        }
     }
 }

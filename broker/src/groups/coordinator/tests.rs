@@ -1,0 +1,222 @@
+//! The coordinator against a log of its own: what is forgotten, when, and what is not.
+
+use std::sync::atomic::AtomicI64;
+
+use hotlog::{LogDirectory, LogOptions, PartitionConfig, PartitionId, Room, TopicDirectory};
+use wire::ids::{Offset, TopicId};
+
+use super::*;
+use crate::groups::member::Protocol;
+use crate::partition::poll_once;
+use crate::topics::Topics;
+
+const SESSION_MS: i64 = 10_000;
+
+/// A clock that stands still until it is moved.
+#[derive(Debug, Default)]
+struct StillClock(AtomicI64);
+
+impl Clock for StillClock {
+    fn wall_ms(&self) -> i64 {
+        1_700_000_000_000 + self.monotonic_ms()
+    }
+
+    fn monotonic_ms(&self) -> i64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// One partition that takes the records of all groups.
+#[derive(Debug)]
+struct OneLog(Arc<Partition>);
+
+impl OffsetsLog for OneLog {
+    fn offsets_partition(&self, _number: i32) -> Option<Arc<Partition>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+struct Bench {
+    coordinator: Arc<Coordinator>,
+    clock: Arc<StillClock>,
+    log: Arc<OneLog>,
+    directory: LogDirectory,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = LogOptions::new(folder.path().join("data"));
+        let (directory, _) = LogDirectory::open(options).unwrap().finish(&TopicDirectory::default()).unwrap();
+        let id = PartitionId { topic_id: TopicId([4; 16]), partition: 0 };
+        let hot = directory.create_partition(id, PartitionConfig::default()).unwrap();
+        let partition = Arc::new(Partition::new(hot, directory.clone(), None, Arc::default()));
+        let clock = Arc::new(StillClock::default());
+        let log = Arc::new(OneLog(partition));
+        let shared: Arc<dyn OffsetsLog> = Arc::clone(&log) as Arc<dyn OffsetsLog>;
+        let coordinator = Arc::new(Coordinator::new(Arc::clone(&clock) as Arc<dyn Clock>, 3_000));
+        coordinator.connect(Arc::downgrade(&shared));
+        coordinator.finish_loading();
+        Self { coordinator, clock, log, directory, _folder: folder }
+    }
+
+    /// Takes all room there is.
+    async fn fill_journal(&self) -> Vec<Room> {
+        let mut rooms = Vec::new();
+        for bytes in [self.directory.batch_bytes_max(), 1 << 10] {
+            while let Some(room) = poll_once(&mut self.directory.reserve_room(bytes)).await {
+                rooms.push(room.unwrap());
+            }
+        }
+        rooms
+    }
+
+    async fn commit(&self, offset: i64) -> Result<(), ErrorCode> {
+        let nobody = Caller { member_id: String::new(), instance_id: None, generation: -1 };
+        let value = committed(offset, self.coordinator.now_ms());
+        self.coordinator.commit("g", nobody, vec![NewOffset { key: key(), value }]).await
+    }
+
+    async fn join(&self, join: Join) -> JoinAnswer {
+        let share = self.coordinator.share_memory(1_000).unwrap();
+        self.coordinator.join("g", join, share).await
+    }
+
+    /// What the next start would find for [`key`].
+    async fn replayed(&self) -> Option<i64> {
+        let next = Coordinator::new(Arc::clone(&self.clock) as Arc<dyn Clock>, 3_000);
+        next.load(&self.log.0).await.unwrap();
+        next.find("g").and_then(|cell| position(&cell))
+    }
+}
+
+fn key() -> OffsetKey {
+    ("flights".to_owned(), 0)
+}
+
+fn committed(offset: i64, commit_timestamp: i64) -> OffsetValue {
+    OffsetValue {
+        offset,
+        leader_epoch: -1,
+        metadata: String::new(),
+        commit_timestamp,
+        expire_timestamp: None,
+        topic_id: None,
+    }
+}
+
+fn position(cell: &GroupCell) -> Option<i64> {
+    cell.lock().group.offsets.get("flights", 0).map(|value| value.offset)
+}
+
+fn join(member_id: &str, metadata_bytes: usize) -> Join {
+    Join {
+        token: Token(0),
+        member_id: member_id.to_owned(),
+        instance_id: None,
+        client_id: "client".into(),
+        client_host: "/127.0.0.1".into(),
+        rebalance_timeout_ms: 60_000,
+        session_timeout_ms: SESSION_MS,
+        protocol_type: "consumer".into(),
+        protocols: vec![Protocol { name: "range".into(), metadata: vec![1; metadata_bytes] }],
+        require_known_member_id: false,
+        understands_skip: true,
+        fresh_member_id: "m-1".into(),
+    }
+}
+
+#[tokio::test]
+async fn what_is_committed_while_expiry_waits_for_room_stays() {
+    let bench = Bench::new();
+    let cell = bench.coordinator.find_or_make("g").unwrap();
+    cell.lock().group.offsets.apply(key(), committed(7, 0), 0);
+    let rooms = bench.fill_journal().await;
+    let coordinator = Arc::clone(&bench.coordinator);
+    let expiry = tokio::spawn(async move {
+        let topics = Topics::default();
+        coordinator.expire(&topics).await;
+    });
+    tokio::task::yield_now().await;
+    assert!(!expiry.is_finished(), "there was room left");
+    cell.lock().group.offsets.apply(key(), committed(8, bench.coordinator.now_ms()), 1);
+    drop(rooms);
+    expiry.await.unwrap();
+    assert_eq!(position(&cell), Some(8));
+    assert_eq!(bench.log.0.hot().high_watermark(), Offset(0), "no tombstone was written");
+}
+
+#[tokio::test]
+async fn nothing_is_forgotten_under_a_commit_and_nothing_committed_under_a_deletion() {
+    let bench = Bench::new();
+    let cell = bench.coordinator.find_or_make("g").unwrap();
+    cell.lock().group.offsets.apply(key(), committed(7, 0), -1);
+    cell.lock().commits_under_way = 1;
+    assert_eq!(bench.coordinator.delete("g").await, Err(ErrorCode::NON_EMPTY_GROUP));
+    bench.coordinator.expire(&Topics::default()).await;
+    assert_eq!(position(&cell), Some(7));
+    cell.lock().commits_under_way = 0;
+
+    let rooms = bench.fill_journal().await;
+    let coordinator = Arc::clone(&bench.coordinator);
+    let deletion = tokio::spawn(async move { coordinator.delete("g").await });
+    tokio::task::yield_now().await;
+    assert_eq!(bench.commit(8).await, Err(ErrorCode::COORDINATOR_NOT_AVAILABLE));
+    drop(rooms);
+    assert_eq!(deletion.await.unwrap(), Ok(()));
+    assert!(bench.coordinator.find("g").is_none());
+    assert_eq!(bench.replayed().await, None);
+
+    assert_eq!(bench.commit(9).await, Ok(()));
+    assert_eq!(bench.replayed().await, Some(9));
+    let again = bench.coordinator.find("g").unwrap();
+    assert_eq!(again.lock().commits_under_way, 0);
+}
+
+#[tokio::test]
+async fn expired_offsets_are_gone_for_the_next_start_too() {
+    let bench = Bench::new();
+    assert_eq!(bench.commit(7).await, Ok(()));
+    assert_eq!(bench.replayed().await, Some(7));
+    bench.clock.0.fetch_add(crate::groups::OFFSETS_RETENTION_MS, Ordering::AcqRel);
+    bench.coordinator.expire(&Topics::default()).await;
+    assert!(bench.coordinator.find("g").is_none());
+    assert_eq!(bench.replayed().await, None);
+}
+
+#[tokio::test]
+async fn a_group_that_never_formed_is_forgotten() {
+    let bench = Bench::new();
+    let answer = bench.join(Join { session_timeout_ms: 0, ..join("", 1) }).await;
+    assert_eq!(answer.error, ErrorCode::INVALID_SESSION_TIMEOUT);
+    assert!(bench.coordinator.find("g").is_none());
+
+    let answer = bench.join(Join { require_known_member_id: true, ..join("", 1) }).await;
+    assert_eq!(answer.error, ErrorCode::MEMBER_ID_REQUIRED);
+    bench.coordinator.expire(&Topics::default()).await;
+    assert!(bench.coordinator.find("g").is_some(), "the member may still come back");
+    bench.clock.0.fetch_add(SESSION_MS, Ordering::AcqRel);
+    bench.coordinator.expire(&Topics::default()).await;
+    assert!(bench.coordinator.find("g").is_none());
+    assert_eq!(bench.coordinator.memory.held_bytes(), 0);
+    assert_eq!(bench.log.0.hot().high_watermark(), Offset(0), "no tombstone was written");
+}
+
+#[tokio::test]
+async fn memory_follows_what_members_hold() {
+    let bench = Bench::new();
+    let (coordinator, memory) = (&bench.coordinator, &bench.coordinator.memory);
+    let cell = coordinator.find_or_make("g").unwrap();
+    let mut locked = cell.lock();
+    locked.group.join(join("", 5_000), coordinator.now_ms());
+    coordinator.settle(&mut locked);
+    let most = memory.held_bytes();
+    assert!(most > 5_000);
+    locked.group.join(join("m-1", 1_000), coordinator.now_ms());
+    coordinator.settle(&mut locked);
+    assert_eq!(memory.held_bytes(), most - 4_000);
+    assert_eq!(locked.group.leave("m-1", None, coordinator.now_ms()).0, Ok(()));
+    coordinator.settle(&mut locked);
+    assert_eq!(memory.held_bytes(), 0);
+}

@@ -1,0 +1,84 @@
+//! Looks at the target's log beside the loop: what became of batches in doubt, what lies between two batches.
+//!
+//! Owns: asking until there is an answer. Does not own: the judgement (`recovery`), what follows from it (`copier`).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::time::sleep;
+
+use super::refusal::{missing_topic, topic_event};
+use super::{Happened, RETRY_WAIT, Running};
+use crate::copier::Producer;
+use crate::events::Side;
+use crate::flow::tail::TailError;
+use crate::map_topic::BatchIntent;
+use crate::offset_map::{Position, SourceOffset, TargetOffset};
+use crate::recovery::Expected;
+
+impl Running<'_> {
+    /// Whether all between two batches is somebody else's. The next look starts where this one ends, so it is asked
+    /// until it is answered, or the partition's loop is gone.
+    pub(super) fn look_between(&self, producer_id: i64, source: SourceOffset, between: Range<TargetOffset>) {
+        let (target, answers) = (self.task.target.clone(), self.answers.clone());
+        let (board, flow) = (self.task.board.clone(), Arc::clone(&self.task.flow));
+        // Without a permit it is looked at all the same: only fetching waits for them.
+        let permit = Arc::clone(&self.looks).try_acquire_owned().ok();
+        tokio::spawn(async move {
+            let _held = permit;
+            loop {
+                match target.expect_foreign(producer_id, source, between.clone()).await {
+                    Ok(()) => return,
+                    Err(TailError::Event(event)) => {
+                        let _ = answers.send(Happened::Event(event)).await;
+                        return;
+                    }
+                    Err(TailError::Request(error)) => {
+                        tracing::debug!(%error, "looking again at what others wrote to the target");
+                        board.change(&flow, |figures| figures.last_error = Some(error.to_string()));
+                    }
+                }
+                tokio::select! {
+                    () = sleep(RETRY_WAIT) => {}
+                    () = answers.closed() => return,
+                }
+            }
+        });
+    }
+
+    /// Which of the batches in doubt arrived.
+    pub(super) fn read_back(&self, position: Position, producer: Producer, intents: Vec<BatchIntent>) {
+        let (target, answers) = (self.task.target.clone(), self.answers.clone());
+        let stop = self.task.stop.clone();
+        self.task.figures(|figures| figures.recoveries += 1);
+        let (board, flow) = (self.task.board.clone(), Arc::clone(&self.task.flow));
+        tokio::spawn(async move {
+            loop {
+                let expected = Expected { position, producer, intents: &intents };
+                let happened = match target.settle(expected, -1).await {
+                    Ok(arrived) => Happened::ReadBack(arrived),
+                    Err(TailError::Event(event)) => Happened::Event(event),
+                    Err(TailError::Request(error)) => {
+                        if stop.is_cancelled() {
+                            return;
+                        }
+                        board.change(&flow, |figures| figures.last_error = Some(error.to_string()));
+                        if missing_topic(&target.cluster, &target.partition, target.topic_id).await {
+                            Happened::Event(topic_event(
+                                &target.cluster,
+                                &target.partition,
+                                target.topic_id,
+                                Side::Target,
+                            ))
+                        } else {
+                            sleep(RETRY_WAIT).await;
+                            continue;
+                        }
+                    }
+                };
+                let _ = answers.send(happened).await;
+                return;
+            }
+        });
+    }
+}
