@@ -133,7 +133,7 @@ impl fmt::Display for EventKind {
         match self {
             Self::SourceTruncated { from, to } => write!(
                 f,
-                "source offsets {from} to {to} (exclusive) were deleted before they were copied; the flow does not pass over them: copy into \
+                "source offsets {from}..{to} were deleted before they were copied; the flow does not pass over them: copy into \
                  another target topic, and raise the source's retention so that it does not happen again"
             ),
             Self::LogShrank { side, position, end } => {
@@ -144,7 +144,7 @@ impl fmt::Display for EventKind {
             }
             Self::EpochRollback { side, leader_epoch, position, common } => write!(
                 f,
-                "the {side} replaced offsets {common} to {position} (exclusive) of leader epoch {leader_epoch} after they were copied: copy into \
+                "the {side} replaced offsets {common}..{position} of leader epoch {leader_epoch} after they were copied: copy into \
                  another target topic"
             ),
             Self::TopicDeleted { side } => {
