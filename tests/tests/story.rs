@@ -45,7 +45,7 @@ struct TwoClusters {
     flow: Verb,
     flow_admin: String,
     topology: PathBuf,
-    _minio: Minio,
+    minio: Minio,
     scratch: Scratch,
 }
 
@@ -67,7 +67,7 @@ impl TwoClusters {
         );
         std::fs::write(&topology, text).unwrap();
         let flow = start_flow(&scratch, &topology);
-        Self { west, east, flow, flow_admin, topology, _minio: minio, scratch }
+        Self { west, east, flow, flow_admin, topology, minio, scratch }
     }
 
     /// Waits until the flow's process says so of its one flow.
@@ -284,6 +284,36 @@ fn a_group_that_is_cut_off_skips_nothing_and_reads_again_at_most_what_the_failov
     let twice = before.intersection(&after).count();
     let allowed = reported_again(&report);
     assert!(twice <= allowed, "{twice} records are read again, {allowed} were reported:\n{report}");
+}
+
+#[test]
+fn a_flow_whose_target_was_rebuilt_pauses_rather_than_copy_everything_again() {
+    let mut clusters = TwoClusters::start();
+    let records = distinct_records(2_000);
+    Python::Confluent.produce(&clusters.west.bootstrap(), TOPIC, &records, &[]).unwrap();
+    clusters.wait_until_copied();
+    let (data, store) = (clusters.east.data().display().to_string(), tiered::store_of("east"));
+    Deadline::seconds(30)
+        .wait_for("the store to know of the flow's topics", || {
+            let known = tier(&["inspect", "--store", &store], &clusters.minio)?.success()?;
+            Ok((known.contains(TOPIC) && known.contains("__longhaul_mirror")).then_some(()))
+        })
+        .unwrap();
+    clusters.flow.kill9().unwrap();
+    clusters.east.kill9().unwrap();
+    std::fs::remove_dir_all(clusters.east.data()).unwrap();
+    let said = tier(&["recover", "--data", &data, "--store", &store], &clusters.minio).unwrap();
+    let said = said.success().unwrap();
+    assert!(said.contains("LOST: what flows into this cluster remembered"), "{said}");
+    clusters.east.restart().unwrap();
+    let ends = offsets(&clusters.east);
+    clusters.flow.restart().unwrap();
+    clusters.wait_until("the flow to say that it has forgotten its copy", |flow| {
+        let events = flow.partitions.iter().filter_map(|each| each.event.as_deref());
+        events.into_iter().any(|event| event.contains("lost with the target's disk"))
+    });
+    sleep(Duration::from_secs(2));
+    assert_eq!(offsets(&clusters.east), ends, "nothing is copied again");
 }
 
 /// The number of offsets that the failover said the group may read again: the sum of `(N offsets at most)`.
