@@ -235,8 +235,9 @@ fn a_bucket_in_use_by_another_cluster_is_refused_and_its_owner_is_not_disturbed(
     let sent = send(&west, 20_000);
     wait_until_released(&west, TOPIC).unwrap();
 
-    // A cluster of its own, which had no store before.
+    // A cluster of its own, with a topic, which had no store before.
     let mut east = Broker::start(scratch.join("east"), BrokerSettings::default()).unwrap();
+    make_topic(&east, TOPIC, 1).unwrap();
     east.stop().unwrap();
     let store = tiered::store_of("west");
     let environment = minio.environment();
