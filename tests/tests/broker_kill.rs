@@ -14,10 +14,15 @@ use serde_json::Value;
 use tests::clients::python::{Python, acknowledged};
 use tests::deadline::{Deadline, sleep};
 use tests::longhaul::{Broker, BrokerSettings};
+use tests::minio::Minio;
 use tests::scratch::Scratch;
+use tests::tiered::{self, tier};
 
 /// Kills that count: each had at least one request sent and not answered.
 const CYCLES: usize = 50;
+/// Kills of a broker that also sends its segments to MinIO.
+const TIERED_CYCLES: usize = 15;
+const SETTINGS: [&str; 2] = ["segment.bytes=1048576", "retention.ms=-1"];
 /// Enough for the last two lines of the load's output.
 const TAIL_BYTES: u64 = 4096;
 
@@ -48,21 +53,22 @@ impl Pauses {
     }
 }
 
-fn kill_again_and_again(flush: &str) {
+fn kill_again_and_again(
+    scratch: &Scratch,
+    settings: BrokerSettings,
+    topic: &[&str],
+    cycles: usize,
+) -> Broker {
     let seed = std::env::var("LONGHAUL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x9e37_79b9);
     println!("LONGHAUL_SEED={seed}");
-    let scratch = Scratch::new().unwrap();
-    let settings = BrokerSettings::default().with("--flush").with(flush);
     let mut broker = Broker::start(scratch.join("broker"), settings).unwrap();
     let bootstrap = broker.bootstrap();
-    Python::Confluent
-        .create_topic(&bootstrap, "load", 3, &["segment.bytes=1048576", "retention.ms=-1"])
-        .unwrap();
+    Python::Confluent.create_topic(&bootstrap, "load", 3, topic).unwrap();
     let log = scratch.join("load.log");
     let mut load =
         Python::Confluent.start(&["load", "--bootstrap", &bootstrap, "--topic", "load"], &log).unwrap();
     let mut pauses = Pauses(seed);
-    for cycle in 0..CYCLES {
+    for cycle in 0..cycles {
         sleep(pauses.next());
         let waited = Deadline::seconds(60).wait_for("a request in flight", || {
             load.ensure_running()?;
@@ -75,6 +81,7 @@ fn kill_again_and_again(flush: &str) {
     let status = load.stop(Deadline::seconds(120)).unwrap();
     assert!(status.success(), "the load ended with {status}:\n{}", load.log_tail());
     check(&bootstrap, &load.log());
+    broker
 }
 
 /// Every record that was promised stands where it was promised, and no record stands twice.
@@ -105,15 +112,34 @@ fn check(bootstrap: &str, load: &str) {
             "{place:?} was acknowledged"
         );
     }
-    println!("{} records over {CYCLES} kills, each where it was acknowledged", promised.len());
+    println!("{} records, each where it was acknowledged", promised.len());
+}
+
+fn with_flush(mode: &str) {
+    let settings = BrokerSettings::default().with("--flush").with(mode);
+    drop(kill_again_and_again(&Scratch::new().unwrap(), settings, &SETTINGS, CYCLES));
 }
 
 #[test]
 fn no_record_is_lost_or_doubled_when_acknowledgements_are_durable() {
-    kill_again_and_again("ack");
+    with_flush("ack");
 }
 
 #[test]
 fn no_record_is_lost_or_doubled_when_the_kernel_holds_them() {
-    kill_again_and_again("os");
+    with_flush("os");
+}
+
+#[test]
+fn no_record_is_lost_or_doubled_while_segments_go_to_the_store_and_local_copies_go() {
+    let scratch = Scratch::new().unwrap();
+    let minio = Minio::start(scratch.join("minio")).unwrap();
+    let store = tiered::store_of("load");
+    tier(&["init", "--store", &store], &minio).unwrap().success().unwrap();
+    let settings = tiered::settings("load", &minio);
+    let broker = kill_again_and_again(&scratch, settings, &tiered::TOPIC_SETTINGS, TIERED_CYCLES);
+    let partitions = tiered::partitions_of(&broker, "load").unwrap();
+    let released = partitions.values().filter(|each| each.local_log_start_offset > 0).count();
+    assert!(released > 0, "local copies went while it was killed: {partitions:?}");
+    tier(&["verify", "--store", &store], &minio).unwrap().success().unwrap();
 }

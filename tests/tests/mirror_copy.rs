@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::time::Duration;
+
+use tests::clients::python::Python;
+use tests::deadline::Deadline;
 use tests::flow::{Flow, connect};
 use tests::flow_source::{self, OF_KAFKA};
 use tests::oracle;
@@ -12,6 +16,8 @@ use tests::server::{Kind, Server};
 /// A cleaner that comes at once, and no deletion of data from 2013 by a default.
 const SOURCE_SETTINGS: [(&str, &str); 2] =
     [("log.cleaner.backoff.ms", "200"), ("log.retention.check.interval.ms", "1000")];
+/// Kills of the target, each at another moment of the copying.
+const TARGET_KILLS: u64 = 12;
 const OF_ALL: [(&str, i32); 3] = [("events", 0), ("events", 1), ("cut", 0)];
 const ALL: [(&str, i32); 6] =
     [("events", 0), ("events", 1), ("cut", 0), ("thin-lz4", 0), ("thin-zstd", 0), ("stamped", 0)];
@@ -63,7 +69,7 @@ async fn copy(from: Kind, to: Kind) {
     }
 
     // A stop drains; the next process goes on at the same place, and nothing is copied again.
-    mirror.process().stop(tests::deadline::Deadline::seconds(20)).unwrap();
+    mirror.process().stop(Deadline::seconds(20)).unwrap();
     let before = end_of_cut(&target).await;
     let _mirror = flow.run().unwrap();
     flow.wait_for("a second owner", |status| status.generation > 1).await.unwrap();
@@ -91,4 +97,27 @@ async fn from_longhaul_to_kafka() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_longhaul_to_longhaul() {
     copy(Kind::Longhaul, Kind::Longhaul).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_killed_again_and_again_while_it_is_copied_to() {
+    let scratch = Scratch::new().unwrap();
+    let source = Server::start(Kind::Longhaul, scratch.join("old"), &[]).unwrap();
+    let mut target = Server::start(Kind::Longhaul, scratch.join("new"), &[]).unwrap();
+    flow_source::call(&["fill", &source.bootstrap()]).unwrap();
+    let ends = (&*source.bootstrap(), &*target.bootstrap());
+    let flow = Flow::declare(scratch.path(), "old-to-new", ends, "topics = [\"*\"]").unwrap();
+    let _mirror = flow.run().unwrap();
+    flow.caught_up(&OF_ALL).await.unwrap();
+    let writing = ["load", "--bootstrap", &source.bootstrap(), "--topic", "events"];
+    let mut writer = Python::Confluent.start(&writing, &scratch.join("writer.log")).unwrap();
+    for kill in 1..=TARGET_KILLS {
+        tests::deadline::sleep(Duration::from_millis(137 * kill % 900));
+        target.kill9().unwrap();
+        target.restart().unwrap();
+    }
+    let status = writer.stop(Deadline::seconds(60)).unwrap();
+    assert!(status.success(), "{}", writer.log_tail());
+    flow.caught_up(&OF_ALL).await.unwrap();
+    oracle::check(&flow, &OF_ALL).await.unwrap();
 }
