@@ -218,19 +218,21 @@ impl<'a> Fetch<'a> {
         let from = Offset(self.readings[index].next);
         // What the store is asked for is bounded by the store's own budget until it is here: a store that hangs must not hold what
         // tail reads need.
-        let before = if partition.is_cold(from) { 0 } else { left.max(1) };
-        let Some(mut permit) = self.reserve(before, first).await else {
+        let is_cold = partition.is_cold(from);
+        let Some(mut permit) = self.reserve(if is_cold { 0 } else { left.max(1) }, first).await else {
             self.readings[index].note_bounds();
             return;
         };
         match partition.read(from, limits, ask.isolation).await {
             Ok(read) => {
-                let more = in_memory_bytes(&read).saturating_sub(before);
-                let Some(rest) = self.reserve(more, first).await else {
-                    self.readings[index].note_bounds();
-                    return;
-                };
-                permit.merge(rest);
+                // Nothing of the budget is held while this waits: those who hold a part and wait for the rest would wait for each other.
+                if is_cold {
+                    let Some(whole) = self.reserve(in_memory_bytes(&read), first).await else {
+                        self.readings[index].note_bounds();
+                        return;
+                    };
+                    permit = whole;
+                }
                 self.keep_permit(permit, &read);
                 self.bytes += read.bytes();
                 self.readings[index].take(read);
