@@ -19,6 +19,7 @@
 //!   B. At most `MAX_IN_FLIGHT` batches are unanswered, in the order of their sequences.
 //!   C. The position passes a batch only when it, and all before it, were acknowledged or read back.
 //!   D. All intents of one progress record are of one producer id and epoch.
+//!   E. Whoever reads the map topic has the map as of the last commit, whatever it forgot (`unwritten` says how).
 
 pub mod batch;
 mod exchange;
@@ -27,6 +28,7 @@ pub mod plan;
 mod rebuild;
 #[cfg(test)]
 mod simulation;
+mod unwritten;
 
 use std::collections::VecDeque;
 
@@ -34,10 +36,11 @@ pub use batch::Outgoing;
 pub use exchange::{Action, Failure, Input, Producer, ReplanReason, Resume};
 use listing::Listing;
 pub use listing::{LISTED_BYTES, MAX_LISTED};
+use unwritten::Unwritten;
 
 use crate::events::{EventKind, Side};
 use crate::map_topic::{BatchIntent, Key, MapRecord, PartitionKey, Progress};
-use crate::offset_map::{Block, OffsetMap, Position, Provenance, Run, SourceOffset, TargetOffset};
+use crate::offset_map::{OffsetMap, Position, Provenance, Run, SourceOffset, TargetOffset};
 
 /// Batches of a partition that may be unanswered: what a broker remembers of a producer.
 pub const MAX_IN_FLIGHT: usize = 5;
@@ -97,11 +100,8 @@ pub struct Copier {
     revision: u64,
     durable: u64,
     commit_in_flight: bool,
-    /// Start of the oldest block that the map topic does not have in its present form.
-    dirty_from: Option<SourceOffset>,
     progress_dirty: bool,
-    /// Tombstones that travel with the next commit.
-    forget: Vec<MapRecord>,
+    unwritten: Unwritten,
     now_ms: i64,
 }
 
@@ -109,9 +109,8 @@ impl Copier {
     /// A copier that goes on from where recovery ended.
     #[must_use]
     pub fn new(resume: Resume) -> Self {
-        let Resume { key, map, provenance, replay_as, replay, then_as, source_epoch, forget } = resume;
-        let is_own = |block: &&Block| block.provenance().generation == provenance.generation;
-        let dirty_from = map.blocks().find(is_own).map(|block| block.start().source);
+        let Resume { key, map, provenance, replay_as, replay, then_as, source_epoch, superseded } = resume;
+        let unwritten = Unwritten::new(&map, provenance.generation, superseded);
         let covered_to = map.position().source;
         Self {
             key,
@@ -131,9 +130,8 @@ impl Copier {
             revision: 0,
             durable: 0,
             commit_in_flight: false,
-            dirty_from,
             progress_dirty: true,
-            forget,
+            unwritten,
             now_ms: 0,
         }
     }
@@ -175,14 +173,6 @@ impl Copier {
         self.queue.is_empty() && !self.progress_dirty && !self.commit_in_flight
     }
 
-    /// Forgets blocks below the target's log start; their tombstones travel with the next commit.
-    pub fn trim_below(&mut self, target_log_start: TargetOffset) {
-        let gone = self.map.trim_below(target_log_start);
-        let tombstones: Vec<_> = gone.iter().map(|block| MapRecord::forget(&self.block_key(block))).collect();
-        self.progress_dirty |= !tombstones.is_empty();
-        self.forget.extend(tombstones);
-    }
-
     /// Takes in what happened at `now_ms` (milliseconds since 1970, only written down) and answers what to do.
     pub fn step(&mut self, input: Input, now_ms: i64) -> Vec<Action> {
         self.now_ms = now_ms;
@@ -202,7 +192,11 @@ impl Copier {
             Input::Failed { id, failure } => self.fail(id, failure, &mut actions),
             Input::ReadBack { arrived } => self.resume_after_read_back(&arrived, &mut actions),
             Input::Halt(event) => self.pause(event, &mut actions),
-            Input::Flush => self.commit_if(self.progress_dirty, &mut actions),
+            Input::TargetLogStart(log_start) => self.trim_below(log_start),
+            Input::Flush => {
+                let due = self.progress_dirty || self.unwritten.has_tombstones();
+                self.commit_if(due, &mut actions);
+            }
             Input::Stop => self.stopping = true,
         }
         self.go_on(&mut actions);
@@ -227,6 +221,14 @@ impl Copier {
             self.queue.push_back(Entry { id, producer, batch, listed: None, sent, state: State::Waiting });
         }
         self.covered_to = self.covered_to.max(covered_to);
+    }
+
+    /// Forgets blocks of which the target has no record any more. Nothing waits for that, so the map topic is told with
+    /// the next commit, at a flush if there is nothing else to say.
+    fn trim_below(&mut self, target_log_start: TargetOffset) {
+        let gone = self.map.trim_below(target_log_start);
+        self.progress_dirty |= !gone.is_empty();
+        self.unwritten.forget(&self.key, &gone);
     }
 
     fn entry(&mut self, id: u64) -> Option<&mut Entry> {
@@ -315,15 +317,16 @@ impl Copier {
         let provenance = Provenance { source_leader_epoch: batch.source_leader_epoch, ..self.provenance };
         let mut target = base;
         for (source, length) in &batch.runs {
-            let open = self.map.open_block().map(|block| block.start().source);
-            self.dirty_from = self.dirty_from.or(open);
+            self.unwritten.will_change(&self.map);
             let run = Run { source: *source, target, length: *length };
             let position = self.map.position().target.0;
-            self.map.record(run, provenance).map_err(|_| EventKind::LogShrank {
+            let shed = self.map.record(run, provenance).map_err(|_| EventKind::LogShrank {
                 side: Side::Target,
                 position,
                 end: run.target.0,
             })?;
+            // Those of a map that grew too large go from the topic too: read back, they would be shed again.
+            self.unwritten.forget(&self.key, &shed);
             target = run.target_end();
         }
         self.source_epoch = batch.source_leader_epoch;
@@ -365,11 +368,7 @@ impl Copier {
         }
         // Nothing follows them in the queue until all of them are planned.
         intents.extend(self.unplanned.iter().cloned());
-        let mut records = Vec::new();
-        if let Some(from) = self.dirty_from.take() {
-            let changed = self.map.blocks().filter(|block| block.start().source >= from);
-            records.extend(changed.map(|block| MapRecord::set(&self.block_key(block), block.encode())));
-        }
+        let mut records = self.unwritten.take_blocks(&self.key, &self.map);
         let Position { source, target } = self.map.position();
         let progress = Progress {
             source: source.0,
@@ -380,19 +379,15 @@ impl Copier {
             producer_epoch: life.epoch,
             sequence: life.sequence,
             intents,
+            map_start: Some(self.map.start().source.0),
             at_ms: self.now_ms,
         };
         let generation = self.provenance.generation;
         let key = Key::Progress { partition: self.key.clone(), generation };
         records.push(MapRecord::set(&key, progress.encode()));
-        records.append(&mut self.forget);
+        records.extend(self.unwritten.take_tombstones());
         self.progress_dirty = false;
         actions.push(Action::Commit { revision, records });
-    }
-
-    fn block_key(&self, block: &Block) -> Key {
-        let generation = block.provenance().generation;
-        Key::Block { partition: self.key.clone(), generation, start: block.start().source }
     }
 
     fn send(&mut self, actions: &mut Vec<Action>) {

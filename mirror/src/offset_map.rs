@@ -9,7 +9,8 @@
 //!   B. Every run was acknowledged by the target, or read back from it.
 //!   C. Translation never overshoots: a consumer that goes on at the answer may read again, never skip.
 //!   D. The position is never below the end of the last run, in either column.
-//!   E. The map is bounded: beyond `MAX_MAP_BYTES` the oldest block goes, and what it held is `Before`.
+//!   E. The map is bounded: beyond `MAX_MAP_BYTES` the oldest block goes, and what it held is `Before`. Whoever made it
+//!      go is told which, so that the map topic forgets it too.
 
 mod block;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use std::fmt;
 pub(crate) use block::write_varint;
 pub use block::{Block, BlockFormatError, RUNS_PER_BLOCK};
 
-/// Encoded runs that one partition's map may hold; about sixteen million runs of a thinned topic.
+/// Blocks that one partition's map may hold, but for the last one; about sixteen million runs of a thinned topic.
 pub const MAX_MAP_BYTES: usize = 64 * 1024 * 1024;
 
 /// An offset in a partition of the source cluster.
@@ -166,7 +167,8 @@ pub struct RunOutOfOrder {
 pub struct OffsetMap {
     blocks: VecDeque<Block>,
     position: Position,
-    encoded_bytes: usize,
+    /// Of all blocks together.
+    held_bytes: usize,
     max_bytes: usize,
 }
 
@@ -174,16 +176,22 @@ impl OffsetMap {
     /// An empty map that begins at `start`: nothing below it was, or will be, copied.
     #[must_use]
     pub fn new(start: Position, provenance: Provenance) -> Self {
-        Self::with_limit(start, provenance, MAX_MAP_BYTES)
+        let open = Block::new(start, provenance);
+        let held_bytes = open.held_bytes();
+        Self { blocks: VecDeque::from([open]), position: start, held_bytes, max_bytes: MAX_MAP_BYTES }
     }
 
-    fn with_limit(start: Position, provenance: Provenance, max_bytes: usize) -> Self {
-        let blocks = VecDeque::from([Block::new(start, provenance)]);
-        Self { blocks, position: start, encoded_bytes: 0, max_bytes }
+    /// The same map under another bound.
+    #[cfg(test)]
+    pub(crate) fn limited_to(mut self, max_bytes: usize) -> Self {
+        self.max_bytes = max_bytes;
+        self.shed();
+        self
     }
 
     /// A map from the blocks that `map_topic` kept. Blocks of an older generation end where a newer one
-    /// begins: an owner that was replaced may have written on. `None` without any block.
+    /// begins: an owner that was replaced may have written on. What is above the bound is left out. `None` without
+    /// any block.
     #[must_use]
     pub fn from_blocks(mut kept: Vec<Block>, position: Position) -> Option<Self> {
         kept.sort_by_key(|block| (Reverse(block.provenance().generation), block.start().source));
@@ -204,9 +212,13 @@ impl OffsetMap {
             }
         }
         blocks.sort_by_key(|block| block.start().source);
-        let encoded_bytes = blocks.iter().map(Block::encoded_bytes).sum();
-        let blocks = VecDeque::from(blocks);
-        (!blocks.is_empty()).then_some(Self { blocks, position, encoded_bytes, max_bytes: MAX_MAP_BYTES })
+        if blocks.is_empty() {
+            return None;
+        }
+        let held_bytes = blocks.iter().map(Block::held_bytes).sum();
+        let mut map = Self { blocks: blocks.into(), position, held_bytes, max_bytes: MAX_MAP_BYTES };
+        map.shed();
+        Some(map)
     }
 
     /// Where the map begins: the oldest pair it can answer for.
@@ -239,8 +251,8 @@ impl OffsetMap {
     }
 
     /// Adds a run that the target has acknowledged, and moves the position to its end. A run that goes on
-    /// where the last one ended, in both columns, joins it.
-    pub fn record(&mut self, run: Run, provenance: Provenance) -> Result<(), RunOutOfOrder> {
+    /// where the last one ended, in both columns, joins it. Answers the oldest blocks, if any had to go for it.
+    pub fn record(&mut self, run: Run, provenance: Provenance) -> Result<Vec<Block>, RunOutOfOrder> {
         let position = self.position;
         if run.length == 0 || run.source < position.source || run.target < position.target {
             return Err(RunOutOfOrder { run, position });
@@ -250,12 +262,11 @@ impl OffsetMap {
             self.open_block_at_last_run(provenance);
         }
         let block = self.blocks.back_mut().expect("a map holds at least one block");
-        let before = block.encoded_bytes();
+        let before = block.held_bytes();
         block.push(run);
-        self.encoded_bytes += block.encoded_bytes() - before;
+        self.held_bytes += block.held_bytes() - before;
         self.position = Position { source: run.source_end(), target: run.target_end() };
-        self.shed();
-        Ok(())
+        Ok(self.shed())
     }
 
     /// Moves the position over source offsets that hold no record to copy.
@@ -333,25 +344,29 @@ impl OffsetMap {
 
     fn open_block_at_last_run(&mut self, provenance: Provenance) {
         let start = self.blocks.back().map_or(self.position, Block::end);
-        match self.blocks.back() {
-            // A block without runs says nothing; the new one takes its place.
-            Some(open) if open.run_count() == 0 => {
-                self.blocks.pop_back();
-            }
-            _ => {}
+        let without_runs = self.blocks.back().filter(|open| open.run_count() == 0).map(Block::held_bytes);
+        // A block without runs says nothing; the new one takes its place.
+        if let Some(bytes) = without_runs {
+            self.blocks.pop_back();
+            self.held_bytes -= bytes;
         }
-        self.blocks.push_back(Block::new(start, provenance));
+        let open = Block::new(start, provenance);
+        self.held_bytes += open.held_bytes();
+        self.blocks.push_back(open);
     }
 
-    fn shed(&mut self) {
-        while self.encoded_bytes > self.max_bytes && self.blocks.len() > 1 {
-            self.pop_oldest();
+    /// Drops the oldest blocks until the rest is within the bound. The last one stays: runs are added to it.
+    fn shed(&mut self) -> Vec<Block> {
+        let mut gone = Vec::new();
+        while self.held_bytes > self.max_bytes && self.blocks.len() > 1 {
+            gone.extend(self.pop_oldest());
         }
+        gone
     }
 
     fn pop_oldest(&mut self) -> Option<Block> {
         let gone = self.blocks.pop_front()?;
-        self.encoded_bytes -= gone.encoded_bytes();
+        self.held_bytes -= gone.held_bytes();
         Some(gone)
     }
 }

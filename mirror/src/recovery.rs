@@ -1,6 +1,6 @@
 //! What became of the batches whose answer was lost: with the process, with the connection, or in a doubtful answer.
 //!
-//! Owns: the comparison of the target's tail with the intents, and the verdict.
+//! Owns: the comparison of the target's tail with the intents, whether the copy before it is still there, the verdicts.
 //! Does not own: waiting until the air is clear, reading the tail and asking for the producers (`flow`).
 //!
 //! Producer ids are forgotten by the target, so its own duplicate check proves nothing; what stands in its log does.
@@ -12,7 +12,7 @@ mod tests;
 use wire::batch::sequence_after;
 
 use crate::copier::Producer;
-use crate::events::EventKind;
+use crate::events::{EventKind, Side};
 use crate::map_topic::BatchIntent;
 use crate::offset_map::{OffsetMap, Position, Provenance, Run, RunOutOfOrder, SourceOffset, TargetOffset};
 
@@ -37,6 +37,15 @@ pub struct KnownProducer {
     pub epoch: i16,
     /// Sequence of its last record.
     pub last_sequence: i32,
+}
+
+/// Where a leader epoch ends in the target's log now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// The epoch.
+    pub leader_epoch: i32,
+    /// The offset after its last record.
+    pub end: TargetOffset,
 }
 
 /// What should be there.
@@ -101,6 +110,29 @@ impl Left {
             self.source_epoch = intent.epoch;
         }
         Ok(self)
+    }
+}
+
+/// Whether all that was acknowledged, up to `position`, is still in a log that ends at `log_end`; `epoch` is that under
+/// which the last batch was acknowledged. A log that lost its end may have grown again: then the epoch ends where the
+/// other records begin.
+///
+/// # Errors
+/// The event that names the range.
+pub fn expect_copy(
+    position: TargetOffset,
+    log_end: TargetOffset,
+    epoch: Option<EpochEnd>,
+) -> Result<(), EventKind> {
+    let side = Side::Target;
+    match epoch {
+        // An epoch that ends where the log does says no more than the log's end.
+        Some(EpochEnd { leader_epoch, end }) if end < position.min(log_end) => {
+            let (position, common) = (position.0, end.0);
+            Err(EventKind::EpochRollback { side, leader_epoch, position, common })
+        }
+        _ if log_end < position => Err(EventKind::LogShrank { side, position: position.0, end: log_end.0 }),
+        _ => Ok(()),
     }
 }
 

@@ -71,6 +71,25 @@ impl Server {
         }
     }
 
+    /// The folder of its data. That of Apache Kafka holds a folder for each partition.
+    pub fn data(&self) -> PathBuf {
+        match self {
+            Self::Kafka(kafka) => kafka.data(),
+            Self::Longhaul(broker) => broker.data(),
+        }
+    }
+
+    /// An orderly stop.
+    ///
+    /// # Errors
+    /// When it takes too long.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Kafka(kafka) => kafka.stop(),
+            Self::Longhaul(broker) => broker.stop(),
+        }
+    }
+
     /// kill -9.
     ///
     /// # Errors

@@ -1,10 +1,13 @@
-//! What a flow must never pass over in silence: a source topic truncated, deleted, or made again under it. Each pauses
-//! with its own event, which names range and reason; the flow's other topics go on, and nothing that was copied is lost.
+//! What a flow must never pass over in silence: a source topic truncated, deleted, or made again under it, a target that
+//! lost what was copied. Each pauses with its own event, which names range and reason; the flow's other topics go on,
+//! and nothing that was copied is lost. What the target deletes by its own rules is no event: the map forgets it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "mirror_events/cases.rs"]
 mod cases;
+#[path = "mirror_events/target.rs"]
+mod target;
 
 use tests::longhaul::verb;
 use tests::scratch::Scratch;
@@ -28,6 +31,26 @@ async fn a_topic_made_again_under_a_running_flow_pauses() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_target_topic_pauses() {
     cases::target_deleted(Kind::Longhaul).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_kafka_deletes_as_a_target_is_forgotten() {
+    target::trimmed(Kind::Kafka).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_longhaul_deletes_as_a_target_is_forgotten() {
+    target::trimmed(Kind::Longhaul).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_partition_that_lost_its_end_pauses_and_so_it_does_when_others_wrote_on() {
+    target::tail_lost_and_replaced().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_restored_whole_is_copied_to_again() {
+    target::restored_whole(Kind::Longhaul).await;
 }
 
 #[test]

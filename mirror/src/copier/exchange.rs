@@ -47,8 +47,8 @@ pub struct Resume {
     pub then_as: Producer,
     /// Leader epoch of the last copied source batch, -1 before the first.
     pub source_epoch: i32,
-    /// Records of owners before that the first commit makes superfluous.
-    pub forget: Vec<MapRecord>,
+    /// Tombstones of what owners before left behind and the first commit takes the place of.
+    pub superseded: Vec<MapRecord>,
 }
 
 /// What happened.
@@ -89,7 +89,9 @@ pub enum Input {
     },
     /// The tail does not fit the intents, or another event was noticed outside.
     Halt(EventKind),
-    /// Time to write a position that has nothing else to travel with.
+    /// The target has no record below this any more.
+    TargetLogStart(TargetOffset),
+    /// Time to write what has nothing else to travel with: a position, tombstones.
     Flush,
     /// Finish what is in flight, write the position, send nothing more.
     Stop,

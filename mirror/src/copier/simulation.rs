@@ -1,8 +1,10 @@
 //! Whole lives of a partition's copy against a simulated source, target and map topic, crashes included.
 //!
 //! Each seed makes one story: what the source holds, where the process dies, which answers are lost, which requests
-//! arrive late, when the target forgets its producers. In the end each committed record at or above the start is in
-//! the target once, in order, and every offset translates as the plain list of pairs says.
+//! arrive late, when the target forgets its producers, what it deletes, how large a map may become. In the end each
+//! committed record at or above the start is in the target once, in order, and every offset translates as the plain
+//! list of pairs says, but for what the map had to forget. After every single commit, whatever dies next, the map topic
+//! gives exactly the map that the copier had.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -17,7 +19,7 @@ use wire::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId};
 use super::plan::{AbortedTransaction, Fetched, PlanFault, PlanOptions, Planner};
 use super::*;
 use crate::map_topic::Ledger;
-use crate::offset_map::Translation;
+use crate::offset_map::{Block, MAX_MAP_BYTES, Translation};
 use crate::recovery::{Expected, KnownProducer, Left, TailBatch, Verdict, expect_foreign, match_tail};
 
 const FLOW_PRODUCER: i64 = 9_000;
@@ -326,11 +328,18 @@ fn records_of(batch: &Outgoing, producer: Producer) -> Vec<Seen> {
     seen
 }
 
+/// A write to the map topic, and the map that it must leave there.
+struct Commit {
+    revision: u64,
+    records: Vec<MapRecord>,
+    map: OffsetMap,
+}
+
 /// The process: gone after a crash, but for what it sent.
 struct Process {
     copier: Copier,
     planner: Planner,
-    commits: VecDeque<(u64, Vec<MapRecord>)>,
+    commits: VecDeque<Commit>,
     requests: VecDeque<Request>,
     stopped: bool,
 }
@@ -347,6 +356,11 @@ struct World {
     crashes: u32,
     /// Either the target forgets producers, or requests come later than anybody waits; with both, Kafka stores twice.
     forgetful: bool,
+    /// Whether the target deletes what is old, and how far it has.
+    deletes: bool,
+    target_log_start: i64,
+    /// Bound of the offset map.
+    map_bytes: usize,
 }
 
 impl World {
@@ -360,8 +374,24 @@ impl World {
         let target_start = target.end;
         let ledger = Ledger::default();
         let forgetful = dice.one_in(2);
-        let (generation, crashes, late) = (0, 0, Vec::new());
-        Self { dice, source, target, ledger, generation, late, target_start, crashes, forgetful }
+        let deletes = dice.one_in(2);
+        // Room for a few blocks of few runs.
+        let map_bytes =
+            if dice.one_in(4) { size_of::<Block>() * (2 + dice.below(4) as usize) } else { MAX_MAP_BYTES };
+        Self {
+            dice,
+            source,
+            target,
+            ledger,
+            generation: 0,
+            late: Vec::new(),
+            target_start,
+            crashes: 0,
+            forgetful,
+            deletes,
+            target_log_start: 0,
+            map_bytes,
+        }
     }
 
     fn key() -> PartitionKey {
@@ -373,11 +403,16 @@ impl World {
         }
     }
 
-    fn write(&mut self, records: &[MapRecord]) {
-        for record in records {
+    fn write(&mut self, commit: &Commit) {
+        for record in &commit.records {
             let key = std::str::from_utf8(&record.key).unwrap().parse().unwrap();
             self.ledger.apply(key, record.value.as_deref()).unwrap();
         }
+        let kept = self.ledger.partition(&World::key()).unwrap().offset_map().unwrap();
+        assert_eq!(kept.position(), commit.map.position());
+        let (kept, held): (Vec<&Block>, Vec<&Block>) =
+            (kept.blocks().collect(), commit.map.blocks().collect());
+        assert_eq!(kept, held, "the map topic against the copier's memory");
     }
 
     /// All that is still in the air arrives, or never will, but for what comes later than anybody waits.
@@ -423,7 +458,7 @@ impl World {
                     target: TargetOffset(self.target.end),
                 };
                 self.target_start = self.target.end;
-                (OffsetMap::new(start, provenance), first, Vec::new(), -1, first)
+                (OffsetMap::new(start, provenance).limited_to(self.map_bytes), first, Vec::new(), -1, first)
             }
             Some((progress, map)) => {
                 let old = Producer {
@@ -432,7 +467,7 @@ impl World {
                     sequence: progress.sequence,
                 };
                 let then_as = Producer { id: old.id, epoch: old.epoch + 1, sequence: 0 };
-                (map, old, progress.intents, progress.source_epoch, then_as)
+                (map.limited_to(self.map_bytes), old, progress.intents, progress.source_epoch, then_as)
             }
         };
         let arrived = self.settle(map.position(), replay_as, &intents);
@@ -443,9 +478,10 @@ impl World {
         let options = PlanOptions { max_batch_bytes: 400, ..PlanOptions::default() };
         let planner = Planner::new(next, source_epoch, intents.clone(), options);
         let replay = intents;
-        let forget = Vec::new();
         let key = World::key();
-        let resume = Resume { key, map, provenance, replay_as, replay, then_as, source_epoch, forget };
+        let known = self.ledger.partition(&key);
+        let superseded = known.map(|known| known.superseded(&key, &map)).unwrap_or_default();
+        let resume = Resume { key, map, provenance, replay_as, replay, then_as, source_epoch, superseded };
         let copier = Copier::new(resume);
         Process { copier, planner, commits: VecDeque::new(), requests: VecDeque::new(), stopped: false }
     }
@@ -455,7 +491,10 @@ impl World {
             let mut more = Vec::new();
             for action in actions {
                 match action {
-                    Action::Commit { revision, records } => process.commits.push_back((revision, records)),
+                    Action::Commit { revision, records } => {
+                        let map = process.copier.map().clone();
+                        process.commits.push_back(Commit { revision, records, map });
+                    }
                     Action::Produce { id, producer, batch } => {
                         assert!(self.is_intended(&batch), "invariant A: no intent for {:?}", batch.covers);
                         let records = records_of(&batch, producer);
@@ -488,19 +527,20 @@ impl World {
 
     /// One thing that happens while the process lives.
     fn happen(&mut self, process: &mut Process) {
-        let actions = match self.dice.below(10) {
+        let actions = match self.dice.below(11) {
             0..=2 if process.copier.is_replaying() || process.copier.queued_bytes() < 2_000 => {
                 self.fetch(process)
             }
             3..=5 => match process.commits.pop_front() {
-                Some((revision, records)) => {
-                    self.write(&records);
-                    process.copier.step(Input::Committed { revision }, 0)
+                Some(commit) => {
+                    self.write(&commit);
+                    process.copier.step(Input::Committed { revision: commit.revision }, 0)
                 }
                 None => Vec::new(),
             },
             6..=7 => self.answer(process),
             8 => process.copier.step(Input::Flush, 0),
+            9 if self.deletes && self.dice.one_in(5) => self.delete(process),
             _ => {
                 if self.dice.one_in(4) {
                     let count = 1 + self.dice.below(3);
@@ -513,6 +553,16 @@ impl World {
             }
         };
         self.handle(process, actions);
+    }
+
+    /// The target deletes some of what was copied and written down; nothing that is in doubt, for a tail without it
+    /// could not be judged.
+    fn delete(&mut self, process: &mut Process) -> Vec<Action> {
+        let known = self.ledger.partition(&World::key());
+        let written = known.and_then(|known| Some(known.progress()?.1.target)).unwrap_or(0);
+        let left = TargetOffset(written).since(TargetOffset(self.target_log_start));
+        self.target_log_start += self.dice.below(left / 2 + 1) as i64;
+        process.copier.step(Input::TargetLogStart(TargetOffset(self.target_log_start)), 0)
     }
 
     fn fetch(&mut self, process: &mut Process) -> Vec<Action> {
@@ -555,11 +605,11 @@ impl World {
     /// The process dies: each thing it sent arrives now, later or never, in order.
     fn crash(&mut self, mut process: Process) {
         self.crashes += 1;
-        while let Some((_, records)) = process.commits.pop_front() {
+        while let Some(commit) = process.commits.pop_front() {
             if self.dice.one_in(2) {
                 break;
             }
-            self.write(&records);
+            self.write(&commit);
         }
         while let Some(request) = process.requests.pop_front() {
             if self.dice.one_in(3) {
@@ -587,17 +637,24 @@ impl World {
             }
         }
         assert_eq!(expected.next(), None, "every committed record arrives");
+        let start = map.start();
+        if self.has_forgotten(map) && self.map_bytes == MAX_MAP_BYTES {
+            assert!(start.target.0 <= self.target_log_start, "only what was deleted is forgotten");
+        }
         for next in self.source.log_start..=self.source.end {
             let exact = pairs.iter().find(|(source, _)| *source == next).map(|(_, target)| *target);
             let before = pairs.iter().rev().find(|(source, _)| *source < next).map(|(_, target)| target + 1);
-            let wanted = exact.or(before).unwrap_or(self.target_start);
-            let answer = map.translate(SourceOffset(next));
-            assert_eq!(answer, Translation::Exact(TargetOffset(wanted)), "source offset {next}");
+            let wanted = match SourceOffset(next) < start.source {
+                true => Translation::Before(start.target),
+                false => Translation::Exact(TargetOffset(exact.or(before).unwrap_or(self.target_start))),
+            };
+            assert_eq!(map.translate(SourceOffset(next)), wanted, "source offset {next}");
         }
         for next in self.target_start..map.position().target.0 {
             let exact = pairs.iter().find(|(_, target)| *target == next);
             let before = pairs.iter().rev().find(|(_, target)| *target < next);
             let wanted = match exact {
+                _ if TargetOffset(next) < start.target => Translation::Before(start.source),
                 Some((source, _)) => Translation::Exact(SourceOffset(*source)),
                 None => Translation::Foreign(SourceOffset(
                     before.map_or(self.source.log_start, |pair| pair.0 + 1),
@@ -606,9 +663,22 @@ impl World {
             assert_eq!(map.translate_back(TargetOffset(next)), wanted, "target offset {next}");
         }
     }
+
+    /// Whether the map begins later than the copy did.
+    fn has_forgotten(&self, map: &OffsetMap) -> bool {
+        map.start().source.0 > self.source.log_start
+    }
 }
 
-fn live(seed: u64) -> u32 {
+/// What a story held: crashes, and maps that forgot because the target deleted, or because they grew too large.
+#[derive(Default)]
+struct Told {
+    crashes: u32,
+    trimmed: u32,
+    shed: u32,
+}
+
+fn live(seed: u64) -> Told {
     let mut world = World::new(seed);
     let crashes = world.dice.below(6);
     for _ in 0..crashes {
@@ -632,7 +702,11 @@ fn live(seed: u64) -> u32 {
     world.check(process.copier.map());
     let kept = world.ledger.partition(&World::key()).unwrap().offset_map().unwrap();
     world.check(&kept);
-    world.crashes
+    let forgot = u32::from(world.has_forgotten(&kept));
+    match world.map_bytes {
+        MAX_MAP_BYTES => Told { crashes: world.crashes, trimmed: forgot, shed: 0 },
+        _ => Told { crashes: world.crashes, trimmed: 0, shed: forgot },
+    }
 }
 
 fn stop(world: &mut World, process: &mut Process) {
@@ -652,10 +726,15 @@ fn every_committed_record_arrives_once_whatever_dies() {
     let stories = std::env::var("LONGHAUL_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     let seeds = stories.map_or(1..=1_000, |seed| seed..=seed);
     let told = seeds.clone().count() as u32;
-    let mut crashes = 0;
+    let mut all = Told::default();
     for seed in seeds {
         let story = std::panic::catch_unwind(|| live(seed));
-        crashes += story.unwrap_or_else(|_| panic!("the story of LONGHAUL_SEED={seed} ends badly"));
+        let story = story.unwrap_or_else(|_| panic!("the story of LONGHAUL_SEED={seed} ends badly"));
+        all.crashes += story.crashes;
+        all.trimmed += story.trimmed;
+        all.shed += story.shed;
     }
-    assert!(told == 1 || crashes > 1_000, "the stories must hold crashes: {crashes}");
+    assert!(told == 1 || all.crashes > 1_000, "the stories must hold crashes: {}", all.crashes);
+    assert!(told == 1 || all.trimmed > 50, "maps must forget what the target deletes: {}", all.trimmed);
+    assert!(told == 1 || all.shed > 50, "maps must grow too large: {}", all.shed);
 }

@@ -43,6 +43,8 @@ const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_WAIT: Duration = Duration::from_millis(250);
 /// How often a position that has nothing else to travel with is written.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
+/// How often the target is asked where its log begins: retention moves that now and then, and nothing waits for it.
+const LOG_START_EVERY: Duration = Duration::from_secs(30);
 /// Looks between batches that may be unanswered before nothing more is fetched: each is kept until it is answered.
 const MAX_LOOKS: usize = 64;
 /// How long a topic must be missing before it counts as deleted.
@@ -76,6 +78,8 @@ enum Happened {
     Fetched(Result<Answer, RequestError>),
     Produced(u64, ProduceAnswer),
     Committed(u64, Result<(), FlowError>),
+    /// Where the target's log begins; `None` when it did not answer.
+    LogStart(Option<TargetOffset>),
     ReadBack(Vec<(TargetOffset, i32)>),
     Event(EventKind),
 }
@@ -103,6 +107,8 @@ impl PartitionTask {
             start = self.recover(&ledger) => start,
             () = self.stop.cancelled() => return Ended::Stopped,
         };
+        // The copier has the blocks from here on; a second copy for as long as the partition is copied would be waste.
+        drop(ledger);
         match start {
             Ok((copier, planner)) => {
                 *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(copier);
@@ -113,6 +119,7 @@ impl PartitionTask {
                     planner,
                     answers,
                     fetching: false,
+                    asking_log_start: false,
                     plan_round: 0,
                     fetch_bytes,
                     looks: Arc::new(Semaphore::new(MAX_LOOKS)),
@@ -158,6 +165,7 @@ struct Running<'a> {
     planner: Planner,
     answers: mpsc::Sender<Happened>,
     fetching: bool,
+    asking_log_start: bool,
     /// Raised when the plan starts again, so that a fetch of before is not taken for one of after.
     plan_round: u64,
     fetch_bytes: FetchBytes,
@@ -171,6 +179,7 @@ struct Running<'a> {
 impl Running<'_> {
     async fn run(&mut self, mut answered: mpsc::Receiver<Happened>) -> Ended {
         let mut flush = tokio::time::interval(FLUSH_EVERY);
+        let mut log_start = tokio::time::interval(LOG_START_EVERY);
         let mut told = false;
         self.step(Input::Flush).await;
         loop {
@@ -184,6 +193,10 @@ impl Running<'_> {
                     self.step(Input::Flush).await;
                     continue;
                 }
+                _ = log_start.tick() => {
+                    self.ask_log_start();
+                    continue;
+                }
                 () = self.task.stop.cancelled(), if !told => {
                     told = true;
                     self.step(Input::Stop).await;
@@ -195,6 +208,7 @@ impl Running<'_> {
                 Happened::Produced(id, outcome) => self.take_produced(id, outcome).await,
                 Happened::Committed(revision, Ok(())) => self.step(Input::Committed { revision }).await,
                 Happened::Committed(_, Err(error)) => self.end = Some(Ended::Replaced(error)),
+                Happened::LogStart(found) => self.take_log_start(found).await,
                 Happened::ReadBack(arrived) => self.step(Input::ReadBack { arrived }).await,
                 Happened::Event(event) => self.step(Input::Halt(event)).await,
             }

@@ -6,15 +6,18 @@
 use std::time::Duration;
 
 use client::fetch::{FetchFrom, FetchRound};
+use client::offsets::Place;
 use client::{Cluster, Isolation, Lane, RequestError, TopicPartition};
 use wire::batch::{Entries, Entry};
 use wire::{ErrorCode, LeaderEpoch, Offset, TopicId};
 
 use super::log_ends;
 use crate::copier::Producer;
-use crate::events::{EventKind, Side};
+use crate::events::EventKind;
 use crate::offset_map::{SourceOffset, TargetOffset};
-use crate::recovery::{Expected, KnownProducer, TailBatch, Verdict, expect_foreign, match_tail};
+use crate::recovery::{
+    EpochEnd, Expected, KnownProducer, TailBatch, Verdict, expect_copy, expect_foreign, match_tail,
+};
 
 /// How long a broker may still work on what it read from a connection that is gone.
 pub(crate) const AIR_CLEARS_IN: Duration = Duration::from_millis(500);
@@ -61,20 +64,13 @@ impl Target {
         }
         for _ in 0..INVISIBLE_FOR {
             let (start, end) = self.ends().await?;
-            let position = expected.position.target.0;
-            if end.0 < position {
-                self.check_epoch(target_epoch, position).await?;
-                return Err(TailError::Event(EventKind::LogShrank {
-                    side: Side::Target,
-                    position,
-                    end: end.0,
-                }));
-            }
-            self.check_epoch(target_epoch, position).await?;
+            let position = expected.position.target;
+            let epoch = self.epoch_end(target_epoch).await?;
+            expect_copy(position, TargetOffset(end.0), epoch).map_err(TailError::Event)?;
             if expected.intents.is_empty() {
                 return Ok(Vec::new());
             }
-            let from = Offset(position).max(start);
+            let from = Offset(position.0).max(start);
             let tail = self.read(from, end).await?;
             let known = self.known_producer(expected.producer).await?;
             match match_tail(expected, &tail, known) {
@@ -115,23 +111,21 @@ impl Target {
         log_ends(&self.cluster, &self.partition, Isolation::ReadUncommitted).await
     }
 
-    /// The epoch under which the last batch was acknowledged must still reach to its end.
-    async fn check_epoch(&self, target_epoch: i32, position: i64) -> Result<(), TailError> {
+    /// The first offset there is.
+    pub(crate) async fn log_start(&self) -> Result<TargetOffset, RequestError> {
+        let asked = [(self.partition.clone(), Place::Earliest)];
+        let found = self.cluster.list_offsets(&asked, Isolation::ReadUncommitted).await?;
+        Ok(TargetOffset(found[0].offset.map_or(0, |offset| offset.0)))
+    }
+
+    /// Where the epoch ends under which the last batch was acknowledged; `None` when that is not known.
+    async fn epoch_end(&self, target_epoch: i32) -> Result<Option<EpochEnd>, RequestError> {
         if target_epoch < 0 {
-            return Ok(());
+            return Ok(None);
         }
         let end = self.cluster.offset_for_leader_epoch(&self.partition, LeaderEpoch(target_epoch)).await?;
-        let common = end.end_offset.0;
-        if (0..position).contains(&common) {
-            let leader_epoch = target_epoch;
-            return Err(TailError::Event(EventKind::EpochRollback {
-                side: Side::Target,
-                leader_epoch,
-                position,
-                common,
-            }));
-        }
-        Ok(())
+        let end = TargetOffset(end.end_offset.0);
+        Ok((end.0 >= 0).then_some(EpochEnd { leader_epoch: target_epoch, end }))
     }
 
     async fn read(&self, from: Offset, end: Offset) -> Result<Vec<TailBatch>, RequestError> {

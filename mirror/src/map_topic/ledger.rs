@@ -1,15 +1,16 @@
 //! What the records of the map topic come to, read from first to last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use wire::ids::ProducerId;
 
 use super::value::{self, ValueError};
 use super::{
-    Binding, Claim, GroupSync, Key, PartitionKey, Progress, Promotion, RegisteredProducer, SyncPass,
+    Binding, Claim, GroupSync, Key, MapRecord, PartitionKey, Progress, Promotion, RegisteredProducer,
+    SyncPass,
 };
 use crate::events::Event;
-use crate::offset_map::{Block, OffsetMap};
+use crate::offset_map::{Block, OffsetMap, SourceOffset};
 
 /// Everything known of one partition.
 #[derive(Clone, Debug, Default)]
@@ -25,17 +26,30 @@ impl PartitionLedger {
         self.progress.last_key_value().map(|(generation, progress)| (*generation, progress))
     }
 
-    /// Generations whose progress an older owner left behind.
-    pub fn stale_progress(&self) -> impl Iterator<Item = u64> + '_ {
-        let newest = self.progress.last_key_value().map(|(generation, _)| *generation);
-        self.progress.keys().copied().filter(move |generation| Some(*generation) != newest)
-    }
-
-    /// The offset map, `None` before the first progress.
+    /// The offset map, `None` before the first progress. Blocks below its start were forgotten, or were written by an
+    /// owner that was replaced, after its successor had forgotten that part.
     #[must_use]
     pub fn offset_map(&self) -> Option<OffsetMap> {
         let (_, progress) = self.progress()?;
-        OffsetMap::from_blocks(self.blocks.values().cloned().collect(), progress.position())
+        let is_held = |block: &&Block| progress.map_start.is_none_or(|start| block.start().source.0 >= start);
+        let held = self.blocks.values().filter(is_held).cloned();
+        OffsetMap::from_blocks(held.collect(), progress.position())
+    }
+
+    /// Tombstones of all that a new owner's first commit takes the place of: the progress of owners before, and blocks
+    /// that are not in `map`, which was made of this ledger: forgotten, replaced by an own block, or written too late.
+    #[must_use]
+    pub fn superseded(&self, partition: &PartitionKey, map: &OffsetMap) -> Vec<MapRecord> {
+        let place = |block: &Block| (block.provenance().generation, block.start().source.0);
+        let held: HashSet<(u64, i64)> = map.blocks().map(place).collect();
+        let progress = self.progress.keys();
+        let progress = progress.map(|&generation| Key::Progress { partition: partition.clone(), generation });
+        let blocks = self.blocks.keys().filter(|place| !held.contains(*place));
+        let blocks = blocks.map(|&(generation, start)| {
+            let start = SourceOffset(start);
+            Key::Block { partition: partition.clone(), generation, start }
+        });
+        progress.chain(blocks).map(|key| MapRecord::forget(&key)).collect()
     }
 }
 

@@ -5,7 +5,9 @@ use wire::ids::{ProducerId, TopicId};
 
 use super::*;
 use crate::events::{Event, EventKind};
-use crate::offset_map::{OffsetMap, Position, Provenance, Run, SourceOffset, TargetOffset};
+use crate::offset_map::{
+    Block, OffsetMap, Position, Provenance, Run, SourceOffset, TargetOffset, Translation,
+};
 
 fn partition() -> PartitionKey {
     PartitionKey {
@@ -26,6 +28,7 @@ fn progress(source: i64, intents: Vec<BatchIntent>) -> Progress {
         producer_epoch: 4,
         sequence: 77,
         intents,
+        map_start: None,
         at_ms: 1_700_000_000_000,
     }
 }
@@ -79,6 +82,11 @@ fn the_progress_value_is_frozen() {
         read.intents[0].source_runs().collect::<Vec<_>>(),
         [(SourceOffset(12), 4), (SourceOffset(20), 1)]
     );
+    assert_eq!(read.map_start, None, "as before maps were trimmed");
+    let trimmed = Progress { map_start: Some(4), ..read };
+    let written = String::from_utf8(trimmed.encode()).unwrap();
+    assert!(written.ends_with(r#"]}],"map_start":4,"at_ms":1700000000000}"#), "{written}");
+    assert_eq!(Progress::decode(written.as_bytes()).unwrap(), trimmed);
 }
 
 #[test]
@@ -86,6 +94,7 @@ fn a_progress_that_contradicts_itself_is_refused() {
     let whole = |from: i64, to: i64| BatchIntent { from, to, epoch: 0, runs: vec![0, (to - from) as u64] };
     let bad = [
         progress(-1, vec![]),
+        Progress { map_start: Some(11), ..progress(10, vec![]) },
         progress(10, vec![whole(9, 12)]),
         progress(10, vec![whole(10, 12), whole(11, 13)]),
         progress(10, vec![BatchIntent { runs: vec![0, 3], ..whole(10, 12) }]),
@@ -136,7 +145,9 @@ fn a_late_progress_of_a_replaced_owner_is_ignored() {
     apply(&mut ledger, &set_progress(2, &progress(40, vec![])));
     let known = ledger.partition(&partition()).unwrap();
     assert_eq!(known.progress(), Some((3, &progress(30, vec![]))));
-    assert_eq!(known.stale_progress().collect::<Vec<_>>(), [2]);
+    let forget = |generation| MapRecord::forget(&Key::Progress { partition: partition(), generation });
+    let own = OffsetMap::new(Position::default(), Provenance::default());
+    assert_eq!(known.superseded(&partition(), &own), [forget(2), forget(3)]);
     assert_eq!(ledger.newest_generation(), 3);
 }
 
@@ -156,6 +167,55 @@ fn the_first_claim_of_the_newest_generation_holds() {
     assert_eq!(ledger.holder("f").unwrap().1, 3);
 }
 
+fn block_key(block: &Block) -> Key {
+    let (generation, start) = (block.provenance().generation, block.start().source);
+    Key::Block { partition: partition(), generation, start }
+}
+
+fn apply_blocks(ledger: &mut Ledger, map: &OffsetMap) {
+    for block in map.blocks() {
+        apply(ledger, &MapRecord::set(&block_key(block), block.encode()));
+    }
+}
+
+#[test]
+fn what_was_forgotten_does_not_come_back_with_a_late_write() {
+    let by = |generation| Provenance { generation, ..Provenance::default() };
+    let run =
+        |source, target, length| Run { source: SourceOffset(source), target: TargetOffset(target), length };
+    let mut map = OffsetMap::new(Position::default(), by(1));
+    map.record(run(0, 0, 10), by(1)).unwrap();
+    let mut replaced = map.clone();
+    for (generation, at) in [(2, 10), (3, 20)] {
+        map.begin_generation(by(generation));
+        map.record(run(at, at, 10), by(generation)).unwrap();
+    }
+    assert_eq!(map.trim_below(TargetOffset(20)).len(), 2);
+    // The owner of generation 1 wrote on where others had taken over, and is heard last.
+    replaced.record(run(15, 11, 3), by(1)).unwrap();
+    let mut ledger = Ledger::default();
+    apply_blocks(&mut ledger, &map);
+    apply_blocks(&mut ledger, &replaced);
+    let trimmed = Progress { map_start: Some(20), ..progress(30, vec![]) };
+    apply(&mut ledger, &set_progress(3, &trimmed));
+
+    let known = ledger.partition(&partition()).unwrap();
+    let read = known.offset_map().unwrap();
+    assert!(read.blocks().eq(map.blocks()), "{read:?}");
+    assert_eq!(read.translate(SourceOffset(16)), Translation::Before(TargetOffset(20)));
+    assert_eq!(read.translate(SourceOffset(25)), Translation::Exact(TargetOffset(25)));
+    // The next owner has both go: what is below the start, and what its own progress takes the place of.
+    let gone = known.superseded(&partition(), &read);
+    let late = MapRecord::forget(&block_key(replaced.open_block().unwrap()));
+    let progress_key = |generation| Key::Progress { partition: partition(), generation };
+    assert_eq!(gone, [MapRecord::forget(&progress_key(3)), late]);
+    apply(&mut ledger, &set_progress(4, &trimmed));
+    gone.iter().for_each(|record| apply(&mut ledger, record));
+    let known = ledger.partition(&partition()).unwrap();
+    assert!(known.offset_map().unwrap().blocks().eq(map.blocks()));
+    assert_eq!(known.superseded(&partition(), &read), [MapRecord::forget(&progress_key(4))]);
+}
+
 #[test]
 fn a_map_reads_back_from_its_records() {
     let provenance = Provenance { generation: 4, ..Provenance::default() };
@@ -166,10 +226,7 @@ fn a_map_reads_back_from_its_records() {
         map.record(Run { source, target, length: 1 }, provenance).unwrap();
     }
     let mut ledger = Ledger::default();
-    for block in map.blocks() {
-        let key = Key::Block { partition: partition(), generation: 4, start: block.start().source };
-        apply(&mut ledger, &MapRecord::set(&key, block.encode()));
-    }
+    apply_blocks(&mut ledger, &map);
     assert!(ledger.partition(&partition()).unwrap().offset_map().is_none(), "no position yet");
     let at = map.position();
     let progress = Progress { target: at.target.0, ..progress(at.source.0, vec![]) };

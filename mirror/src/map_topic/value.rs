@@ -98,6 +98,10 @@ pub struct Progress {
     /// Batches that may be in the target's log beyond `target`, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub intents: Vec<BatchIntent>,
+    /// Source offset at which the offset map starts. Blocks that start below it were forgotten, though their tombstones
+    /// may still be on their way; `None` where none were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map_start: Option<i64>,
     /// When this was written, milliseconds since 1970.
     pub at_ms: i64,
 }
@@ -112,6 +116,9 @@ impl Progress {
     fn check(self) -> Result<Self, ValueError> {
         if self.source < 0 || self.target < 0 || self.sequence < 0 {
             return Err(ValueError::Contradiction("a negative position"));
+        }
+        if self.map_start.is_some_and(|start| start > self.source) {
+            return Err(ValueError::Contradiction("a map that starts beyond its position"));
         }
         if self.intents.len() > MAX_INTENTS {
             return Err(ValueError::Contradiction("more intents than may be in flight"));

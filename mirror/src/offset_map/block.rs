@@ -79,10 +79,11 @@ impl Block {
         self.run_count
     }
 
-    /// Memory of the settled runs, which is what the map's bound counts.
+    /// Memory that it takes, which is what the map's bound counts: the settled runs, and the block itself, since a
+    /// topic without holes makes many blocks of one run each.
     #[must_use]
-    pub fn encoded_bytes(&self) -> usize {
-        self.settled.len()
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.settled.len()
     }
 
     /// The runs, in rising order.

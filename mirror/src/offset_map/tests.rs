@@ -228,16 +228,36 @@ fn a_contiguous_topic_is_one_run() {
 
 #[test]
 fn the_bound_drops_the_oldest_and_answers_before() {
-    let mut map = OffsetMap::with_limit(Position::default(), Provenance::default(), 4_000);
+    let mut map = OffsetMap::new(Position::default(), Provenance::default()).limited_to(4_000);
+    let mut gone = Vec::new();
     for record in 0..10_000 {
         let run = Run { source: SourceOffset(record * 2), target: TargetOffset(record), length: 1 };
-        map.record(run, Provenance::default()).unwrap();
+        gone.extend(map.record(run, Provenance::default()).unwrap());
     }
-    assert!(map.encoded_bytes <= 4_000);
+    assert!(map.held_bytes <= 4_000);
+    let runs: usize = gone.iter().map(Block::run_count).sum();
+    assert_eq!(runs + map.run_count(), 10_000, "whoever records is told of each block that goes");
     let start = map.start();
     assert!(start.source > SourceOffset(0));
     assert_eq!(map.translate(SourceOffset(5)), Translation::Before(start.target));
     assert_eq!(map.translate(SourceOffset(19_998)), Translation::Exact(TargetOffset(9_999)));
+}
+
+#[test]
+fn the_bound_counts_blocks_of_one_run_each() {
+    let mut map = OffsetMap::new(Position::default(), Provenance::default()).limited_to(4_000);
+    for term in 0..1_000 {
+        let made_by = Provenance { source_leader_epoch: term, ..Provenance::default() };
+        let at = i64::from(term) * 10;
+        let run = Run { source: SourceOffset(at), target: TargetOffset(at), length: 10 };
+        map.record(run, made_by).unwrap();
+    }
+    assert_eq!(map.held_bytes, map.blocks().map(Block::held_bytes).sum::<usize>());
+    assert!(map.held_bytes <= 4_000 && map.blocks().count() > 1);
+    // What is read back is bounded too.
+    let read = reread(&map).limited_to(1_000);
+    assert!(read.held_bytes <= 1_000);
+    assert_eq!(read.translate(SourceOffset(9_995)), Translation::Exact(TargetOffset(9_995)));
 }
 
 #[test]

@@ -106,3 +106,25 @@ fn sequences_wrap() {
     let verdict = match_tail(Expected { position, producer: near_end, intents: &intents() }, &tail, None);
     assert_eq!(verdict, settled(&[40, 50]));
 }
+
+#[test]
+fn a_target_that_lost_its_end_says_so_whether_it_grew_again_or_not() {
+    let judge = |log_end: i64, epoch_end: Option<i64>| {
+        let epoch = epoch_end.map(|end| EpochEnd { leader_epoch: 3, end: TargetOffset(end) });
+        expect_copy(TargetOffset(100), TargetOffset(log_end), epoch)
+    };
+    let side = Side::Target;
+    let shrank = |end| Err(EventKind::LogShrank { side, position: 100, end });
+    let replaced = |common| Err(EventKind::EpochRollback { side, leader_epoch: 3, position: 100, common });
+    for epoch_end in [None, Some(100), Some(120)] {
+        assert_eq!(judge(100, epoch_end), Ok(()), "all is there");
+        assert_eq!(judge(130, epoch_end), Ok(()), "others wrote behind it");
+    }
+    assert_eq!(judge(60, None), shrank(60));
+    assert_eq!(judge(60, Some(60)), shrank(60), "nothing is in the place of what was lost");
+    assert_eq!(judge(0, Some(0)), shrank(0));
+    assert_eq!(judge(60, Some(40)), replaced(40), "other records are, but fewer");
+    assert_eq!(judge(100, Some(60)), replaced(60));
+    assert_eq!(judge(500, Some(60)), replaced(60));
+    assert_eq!(judge(500, Some(0)), replaced(0), "not one record of the copy is left");
+}

@@ -9,19 +9,19 @@ use tests::oracle;
 use tests::scratch::Scratch;
 use tests::server::{Kind, Server};
 
-const EVENTS: [(&str, i32); 2] = [("events", 0), ("events", 1)];
-const ALL: [(&str, i32); 3] = [("events", 0), ("events", 1), ("cut", 0)];
+pub(crate) const EVENTS: [(&str, i32); 2] = [("events", 0), ("events", 1)];
+pub(crate) const ALL: [(&str, i32); 3] = [("events", 0), ("events", 1), ("cut", 0)];
 
-struct World {
+pub(crate) struct World {
     _scratch: Scratch,
     source: Server,
-    target: Server,
-    flow: Flow,
-    mirror: Verb,
+    pub(crate) target: Server,
+    pub(crate) flow: Flow,
+    pub(crate) mirror: Verb,
 }
 
 impl World {
-    async fn start(from: Kind, to: Kind) -> Self {
+    pub(crate) async fn start(from: Kind, to: Kind) -> Self {
         let scratch = Scratch::new().unwrap();
         let source = Server::start(from, scratch.join("old"), &[]).unwrap();
         let target = Server::start(to, scratch.join("new"), &[]).unwrap();
@@ -33,16 +33,16 @@ impl World {
         Self { _scratch: scratch, source, target, flow, mirror }
     }
 
-    fn call(&self, verb: &str, more: &[&str]) {
+    pub(crate) fn call(&self, verb: &str, more: &[&str]) {
         flow_source::call(&[&[verb, &self.source.bootstrap()], more].concat()).unwrap();
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.mirror.process().stop(Deadline::seconds(20)).unwrap();
     }
 
     /// Waits for the one event of `cut`, which says all of this.
-    async fn event(&self, said: &[&str]) -> FlowStatus {
+    pub(crate) async fn event(&self, said: &[&str]) -> FlowStatus {
         let is_it = |status: &FlowStatus| {
             status.events.iter().any(|event| {
                 let text = event.to_string();
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// The other topic is still copied, and exactly.
-    async fn others_go_on(&mut self) {
+    pub(crate) async fn others_go_on(&mut self) {
         let events = connect_and_count(&self.source.bootstrap()).await;
         self.call("late", &["3"]);
         let status = self.flow.wait_for("the other topic's copy", |status| {
@@ -80,7 +80,7 @@ async fn connect_and_count(bootstrap: &str) -> [i64; 2] {
 }
 
 /// Copied records of `cut` at the target.
-async fn copied(world: &World) -> usize {
+pub(crate) async fn copied(world: &World) -> usize {
     let cluster = tests::flow::connect(&world.target.bootstrap()).await.unwrap();
     oracle::read(&cluster, &client::TopicPartition::new("cut", 0)).await.unwrap().records.len()
 }

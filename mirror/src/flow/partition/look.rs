@@ -1,6 +1,8 @@
-//! Looks at the target's log beside the loop: what became of batches in doubt, what lies between two batches.
+//! Looks at the target's log beside the loop: what became of batches in doubt, what lies between two batches, where it
+//! begins.
 //!
-//! Owns: asking until there is an answer. Does not own: the judgement (`recovery`), what follows from it (`copier`).
+//! Owns: asking, and asking again until there is an answer where one is needed.
+//! Does not own: the judgement (`recovery`), what follows from it (`copier`).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use tokio::time::sleep;
 
 use super::refusal::{missing_topic, topic_event};
 use super::{Happened, RETRY_WAIT, Running};
-use crate::copier::Producer;
+use crate::copier::{Input, Producer};
 use crate::events::Side;
 use crate::flow::tail::TailError;
 use crate::map_topic::BatchIntent;
@@ -17,6 +19,29 @@ use crate::offset_map::{Position, SourceOffset, TargetOffset};
 use crate::recovery::Expected;
 
 impl Running<'_> {
+    /// Asks where the target's log begins. At a rare interval rather than by the answers to Produce, which name it too,
+    /// so that a partition to which nothing is written forgets as well. Without an answer the next time will do.
+    pub(super) fn ask_log_start(&mut self) {
+        if std::mem::replace(&mut self.asking_log_start, true) {
+            return;
+        }
+        let (target, answers) = (self.task.target.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let found = target.log_start().await.inspect_err(|error| {
+                tracing::debug!(partition = %target.partition, %error, "not known where the target's log begins");
+            });
+            let _ = answers.send(Happened::LogStart(found.ok())).await;
+        });
+    }
+
+    /// Hands it to the copier.
+    pub(super) async fn take_log_start(&mut self, found: Option<TargetOffset>) {
+        self.asking_log_start = false;
+        if let Some(log_start) = found {
+            self.step(Input::TargetLogStart(log_start)).await;
+        }
+    }
+
     /// Whether all between two batches is somebody else's. The next look starts where this one ends, so it is asked
     /// until it is answered, or the partition's loop is gone.
     pub(super) fn look_between(&self, producer_id: i64, source: SourceOffset, between: Range<TargetOffset>) {

@@ -13,7 +13,7 @@ use crate::copier::{Copier, Producer, Resume};
 use crate::events::{EventKind, Side};
 use crate::flow::log_ends;
 use crate::flow::tail::TailError;
-use crate::map_topic::{Key, MapRecord, PartitionLedger};
+use crate::map_topic::PartitionLedger;
 use crate::offset_map::{OffsetMap, Position, Provenance as MadeBy, SourceOffset, TargetOffset};
 use crate::recovery::{Expected, Left};
 
@@ -64,11 +64,7 @@ impl PartitionTask {
         self.check_source(&left.map, left.source_epoch).await?;
         let Left { map, producer, intents, source_epoch } = left;
         let planner = Planner::new(map.position().source, source_epoch, intents.clone(), self.plan.clone());
-        let key = self.key.clone();
-        let newest = ledger.progress().map(|(generation, _)| generation);
-        let older = ledger.stale_progress().chain(newest);
-        let forget =
-            older.map(|generation| MapRecord::forget(&Key::Progress { partition: key.clone(), generation }));
+        let superseded = ledger.superseded(&self.key, &map);
         let resume = Resume {
             key: self.key.clone(),
             map,
@@ -77,7 +73,7 @@ impl PartitionTask {
             replay: intents,
             then_as,
             source_epoch,
-            forget: forget.collect(),
+            superseded,
         };
         Ok((Copier::new(resume), planner))
     }
