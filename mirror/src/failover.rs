@@ -18,7 +18,7 @@ use crate::flow::group_sync::{self, SourcePositions};
 use crate::flow::map_log::{self, MapReader, MapWriter, Ownership};
 use crate::flow::tail::{TailError, Target};
 use crate::flow::{FlowError, connect, owner};
-use crate::groups::ReadAgain;
+use crate::groups::{NotSynced, ReadAgain};
 use crate::map_topic::{
     GroupPartition, Key, Ledger, MapRecord, PartitionKey, PartitionLedger, Progress, Promotion, SyncPass,
 };
@@ -26,7 +26,7 @@ use crate::offset_map::{Provenance, SourceOffset};
 use crate::ownership::{CHOSEN, Role};
 use crate::recovery::{Expected, Left};
 use crate::spec::FlowSpec;
-use crate::status::{FlowStatus, from_ledger};
+use crate::status::{FlowStatus, from_ledger, not_synced};
 use crate::translate::key_of;
 
 /// How long the owner may take to drain and hand over; a dead one is given up after its session.
@@ -45,6 +45,8 @@ pub struct Failover {
     pub promotion: Promotion,
     /// What each group may read again: nothing it has read lies beyond.
     pub groups: Vec<ReadAgain>,
+    /// Where these groups have no position to go on from.
+    pub not_synced: Vec<NotSynced>,
     /// When the positions of groups were last compared, and so how old they may be.
     pub sync_pass: Option<SyncPass>,
     /// Partitions whose tail could not be settled: their groups are where they were synced, the copy may hold more.
@@ -114,9 +116,11 @@ async fn read(target: &Cluster, spec: &FlowSpec) -> Result<(MapReader, Ledger), 
 }
 
 fn report(ledger: &Ledger, spec: &FlowSpec, promotion: Promotion) -> Failover {
-    let FlowStatus { flow, groups, sync_pass, .. } = from_ledger(ledger, spec);
+    let FlowStatus { flow, groups, sync_pass, partitions, .. } = from_ledger(ledger, spec);
+    let known = ledger.groups(&spec.name);
+    let not_synced = known.flat_map(|(group, sync)| not_synced(group, sync, &partitions)).collect();
     let unsettled = promotion.unsettled.clone();
-    Failover { flow, promotion, groups, sync_pass, unsettled }
+    Failover { flow, promotion, groups, not_synced, sync_pass, unsettled }
 }
 
 async fn promote(

@@ -105,6 +105,21 @@ impl ReadAgain {
     }
 }
 
+/// A copied partition in which a group had no position when it was last seen, of a topic that it reads: it reads it by
+/// its own `auto.offset.reset`, here as there.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct NotSynced {
+    /// The group.
+    pub group: String,
+    /// Topic at the target.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// First target offset that cannot have been read before. What lies below is read again from `earliest` on, as far
+    /// as the group had read it, and skipped from `latest` on, as far as it had not.
+    pub to: i64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::events::Event;
 use crate::flow::map_log::MapReader;
 use crate::flow::{FlowError, connect};
-use crate::groups::ReadAgain;
-use crate::map_topic::{Ledger, Promotion, SyncPass};
+use crate::groups::{NotSynced, ReadAgain};
+use crate::map_topic::{GroupSync, Ledger, Promotion, SyncPass};
 use crate::spec::FlowSpec;
 use crate::translate::key_of;
 
@@ -146,4 +146,67 @@ pub(crate) fn read_again(ledger: &Ledger, spec: &FlowSpec, partitions: &[Partiti
         }
     }
     ranges
+}
+
+/// Where a group has no position, of what it reads: the copied partitions, with records in them, of the topics in which
+/// it has one elsewhere. Of other topics nothing says that it reads them at all.
+pub(crate) fn not_synced(group: &str, sync: &GroupSync, partitions: &[PartitionStatus]) -> Vec<NotSynced> {
+    let reads = |known: &PartitionStatus| sync.partitions.iter().any(|has| has.topic == known.target_topic);
+    let stands_in = |known: &PartitionStatus| {
+        let mut synced = sync.partitions.iter();
+        synced.any(|has| has.topic == known.target_topic && has.partition == known.partition)
+    };
+    let missing = |known: &&PartitionStatus| known.target_position > 0 && reads(known) && !stands_in(known);
+    let say = |known: &PartitionStatus| NotSynced {
+        group: group.to_owned(),
+        topic: known.target_topic.clone(),
+        partition: known.partition,
+        to: known.target_position,
+    };
+    partitions.iter().filter(missing).map(say).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::map_topic::GroupPartition;
+
+    use super::*;
+
+    fn copied(target_topic: &str, partition: i32, target_position: i64) -> PartitionStatus {
+        PartitionStatus {
+            topic: format!("source-of-{target_topic}"),
+            target_topic: target_topic.to_owned(),
+            partition,
+            source_position: 2 * target_position,
+            target_position,
+            at_ms: 0,
+            source_end: None,
+        }
+    }
+
+    #[test]
+    fn a_group_is_told_of_the_partitions_of_its_topics_in_which_it_has_no_position() {
+        let stands = |partition| GroupPartition {
+            topic: "flights".to_owned(),
+            partition,
+            source: 5,
+            target: None,
+            reason: None,
+        };
+        let sync = GroupSync { at_ms: 0, partitions: vec![stands(1), stands(2)] };
+        let partitions = [
+            copied("bookings", 0, 9),
+            copied("flights", 0, 7),
+            copied("flights", 1, 8),
+            copied("flights", 2, 0),
+            copied("flights", 3, 0),
+        ];
+        let found = not_synced("readers", &sync, &partitions);
+        let expected =
+            NotSynced { group: "readers".to_owned(), topic: "flights".to_owned(), partition: 0, to: 7 };
+        assert_eq!(found, [expected]);
+        assert!(
+            not_synced("nobody", &GroupSync { at_ms: 0, partitions: Vec::new() }, &partitions).is_empty()
+        );
+    }
 }

@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use client::TopicPartition;
+use client::group::{Membership, Position};
 use mirror::map_topic::MAP_TOPIC;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::deadline::{Deadline, sleep};
 use tests::fault_proxy::{FaultProxy, Point};
 use tests::flow::{Flow, connect};
@@ -16,10 +18,12 @@ use tests::longhaul::Verb;
 use tests::oracle;
 use tests::scratch::Scratch;
 use tests::server::{Kind, Server};
-use wire::Request;
+use wire::{LeaderEpoch, Offset, Request};
 
 const PARTITIONS: [(&str, i32); 3] = [("events", 0), ("events", 1), ("cut", 0)];
 const GROUP: &str = "readers";
+/// A group that has committed in one partition of two.
+const HALF: &str = "half";
 
 struct World {
     _scratch: Scratch,
@@ -50,7 +54,7 @@ impl World {
         let target = connect(&self.proxy.address()).await.unwrap();
         let mut all = [Vec::new(), Vec::new()];
         for (number, values) in (0..).zip(&mut all) {
-            let log = oracle::read(&target, &client::TopicPartition::new("events", number)).await.unwrap();
+            let log = oracle::read(&target, &TopicPartition::new("events", number)).await.unwrap();
             let text = |value: Vec<u8>| String::from_utf8(value).unwrap();
             *values = log.records.into_iter().map(|record| record.value.map(text)).collect();
         }
@@ -168,9 +172,19 @@ async fn a_planned_failover_takes_the_last_positions() {
     // Nobody syncs any more; the group reads on.
     world.mirror.kill9().unwrap();
     let first = flow_source::read_as_group(&world.source.bootstrap(), GROUP, 40, "earliest").unwrap();
+    let source = connect(&world.source.bootstrap()).await.unwrap();
+    let place = Position { offset: Offset(3), leader_epoch: LeaderEpoch::NONE, metadata: String::new() };
+    let only = [(TopicPartition::new("events", 0), place)].into();
+    source.group(HALF).commit(&Membership::OUTSIDE, &only).await.unwrap();
     let report = world.flow.ask("failover", &[]).unwrap();
     let groups = report["groups"].as_array().unwrap();
     assert!(!groups.is_empty() && groups.iter().all(|group| group["reason"].is_null()), "{report}");
+    assert!(groups.iter().any(|group| group["group"] == HALF && group["partition"] == 0), "{report}");
+    // Of `cut`, which it never touched, nothing is said.
+    let not_synced = report["not_synced"].as_array().unwrap();
+    let of_half: Vec<&Value> = not_synced.iter().filter(|missing| missing["group"] == HALF).collect();
+    let end = &report["promotion"]["positions"]["events-1"][1];
+    assert_eq!(of_half, [&json!({"group": HALF, "topic": "events", "partition": 1, "to": end})], "{report}");
     let rest = world.read_rest();
     for (partition, wanted) in (0..).zip(&world.at_target().await) {
         let read = [values(&first, partition), values(&rest, partition)].concat();
@@ -217,13 +231,18 @@ async fn a_sudden_death_skips_nothing_and_repeats_what_was_said() {
     let at_target = world.at_target().await;
     for (partition, wanted) in (0..).zip(&at_target) {
         let (first, rest) = (values(&first, partition), values(&rest, partition));
-        let said = report["groups"]
-            .as_array()
-            .unwrap()
+        let of_partition = |kind: &str| {
+            let is_of_it = |said: &&Value| {
+                said["group"] == GROUP && said["topic"] == "events" && said["partition"] == partition
+            };
+            report[kind].as_array().unwrap().iter().filter(is_of_it).collect::<Vec<_>>()
+        };
+        let range: i64 = [of_partition("groups"), of_partition("not_synced")]
+            .concat()
             .iter()
-            .find(|group| group["topic"] == "events" && group["partition"] == partition);
-        // A group that has committed nothing begins anew, here as there.
-        let range = said.map_or(0, |said| said["to"].as_i64().unwrap() - said["from"].as_i64().unwrap());
+            // Where it is not synced, the group begins anew, here as there.
+            .map(|said| said["to"].as_i64().unwrap() - said["from"].as_i64().unwrap_or(0))
+            .sum();
         let again = rest.iter().filter(|value| value.is_some() && first.contains(value)).count();
         assert!(again as i64 <= range, "{again} read again, {range} said: {report}");
         // `None` is a value of several records; all others are unique.
