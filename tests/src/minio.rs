@@ -1,6 +1,6 @@
 //! MinIO as the real S3.
 //!
-//! Owns: its folder, credentials, start, kill and restart.
+//! Owns: its folder, credentials, start, kill and restart, and what other users may do.
 //! Does not own: its buckets' contents; a bucket is made by `longhaul tier init`, or by [`Minio::make_bucket`] where a
 //! test needs one that Longhaul has not touched.
 
@@ -9,11 +9,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::deadline::Deadline;
-use crate::process::Process;
+use crate::process::{Process, run};
 use crate::{installed, ports, ready};
 
 /// How long a start may take on a loaded machine.
 const START_SECONDS: u64 = 60;
+/// How long a script may take that asks something of it.
+const SCRIPT_SECONDS: u64 = 30;
 
 /// The user of the server under test.
 pub const ACCESS_KEY: &str = "longhaul-test";
@@ -56,6 +58,35 @@ impl Minio {
             ("AWS_ENDPOINT_URL", self.endpoint()),
             ("AWS_ALLOW_HTTP", "true".to_owned()),
         ]
+    }
+
+    /// The variables of [`Minio::environment`] for other credentials.
+    pub fn environment_of(&self, access_key: &str, secret_key: &str) -> Vec<(&'static str, String)> {
+        let mut environment = self.environment();
+        environment.retain(|(name, _)| !name.contains("KEY"));
+        environment.push(("AWS_ACCESS_KEY_ID", access_key.to_owned()));
+        environment.push(("AWS_SECRET_ACCESS_KEY", secret_key.to_owned()));
+        environment
+    }
+
+    /// Says what a user may do from now on, as S3's actions; makes the user where it is not there.
+    ///
+    /// # Errors
+    /// When the script fails, with what it printed.
+    pub fn allow(&self, user: &str, password: &str, actions: &[&str]) -> anyhow::Result<()> {
+        self.call("minio_rights.py", &[&[user, password], actions].concat())?;
+        Ok(())
+    }
+
+    /// Runs a script of `tests/peers/python` as the user who may do everything; what it printed.
+    ///
+    /// # Errors
+    /// When it fails, with what it printed.
+    pub fn call(&self, script: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(installed::python()?);
+        command.arg(installed::repository().join("tests/peers/python").join(script));
+        command.args([&*self.endpoint(), REGION]).args(arguments).envs(self.environment());
+        run(script, command, &[], Deadline::seconds(SCRIPT_SECONDS))?.success()
     }
 
     /// Makes an empty bucket behind the server's back: on one disk a bucket is a folder.

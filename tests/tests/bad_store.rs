@@ -3,21 +3,24 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use client::fetch::{FetchFrom, FetchRound, Fetched};
+use client::{Isolation, Lane, TopicPartition};
 use tests::clients::exchange::is_what_was_written;
 use tests::clients::python::{Acknowledged, Consumed, Python};
-use tests::deadline::Deadline;
+use tests::deadline::{Deadline, sleep};
 use tests::flights::{self, Record};
-use tests::installed;
+use tests::flow::connect;
 use tests::longhaul::{Broker, BrokerSettings};
 use tests::minio::{ACCESS_KEY, Minio, REGION, SECRET_KEY};
-use tests::process::run;
+use tests::ready::http_get;
 use tests::scratch::Scratch;
-use tests::tiered::{self, ask, make_topic, tier, wait_until_released};
+use tests::tiered::{self, LOCAL_LIMIT_BYTES, ask, make_topic, partitions_of, tier, wait_until_released};
 use tiering::store::{PutOutcome, Secret, Store, StoreKey, StoreUrl, list_all, open_store};
+use wire::{ErrorCode, LeaderEpoch, Offset, TopicId};
 
 const TOPIC: &str = "flights";
 /// What librdkafka makes of the code CORRUPT_MESSAGE.
@@ -106,6 +109,17 @@ struct Sent {
     acknowledged: Vec<Acknowledged>,
 }
 
+impl Sent {
+    /// With what was sent after it.
+    fn and(mut self, more: Sent) -> Self {
+        let before = self.records.len();
+        let moved = |place: Acknowledged| Acknowledged { sequence: before + place.sequence, ..place };
+        self.acknowledged.extend(more.acknowledged.into_iter().map(moved));
+        self.records.extend(more.records);
+        self
+    }
+}
+
 fn send(broker: &Broker, count: usize) -> Sent {
     let records = flights::records(count).unwrap();
     let acknowledged = Python::Confluent.produce(&broker.bootstrap(), TOPIC, &records, &[]).unwrap();
@@ -178,19 +192,11 @@ fn base_offset(key: &StoreKey) -> i64 {
 
 /// Credentials that may read and nothing else.
 fn readers_environment(minio: &Minio) -> Vec<(&'static str, String)> {
-    let script = installed::repository().join("tests/peers/python/minio_reader.py");
-    let mut command = Command::new(installed::python().unwrap());
-    command.arg(script).args([&minio.endpoint(), REGION]).envs(minio.environment());
-    let printed = run("minio_reader.py", command, &[], Deadline::seconds(30)).unwrap().success().unwrap();
+    let printed = minio.call("minio_reader.py", &[]).unwrap();
     let credentials: serde_json::Value = serde_json::from_str(&printed).unwrap();
-    let of = |name: &str| credentials[name].as_str().unwrap().to_owned();
-    let mut environment = minio.environment();
-    environment.retain(|(name, _)| !name.contains("KEY"));
-    environment.extend([
-        ("AWS_ACCESS_KEY_ID", of("access_key")),
-        ("AWS_SECRET_ACCESS_KEY", of("secret_key")),
-        ("AWS_SESSION_TOKEN", of("session_token")),
-    ]);
+    let of = |name: &str| credentials[name].as_str().unwrap();
+    let mut environment = minio.environment_of(of("access_key"), of("secret_key"));
+    environment.push(("AWS_SESSION_TOKEN", of("session_token").to_owned()));
     environment
 }
 
@@ -224,6 +230,136 @@ fn a_bucket_without_the_rights_is_refused_by_name_and_keeps_what_it_has() {
     west.restart().unwrap();
     let consumed = Python::Confluent.consume_all(&west.bootstrap(), TOPIC).unwrap();
     is_what_was_written(&sent.records, &sent.acknowledged, &consumed).unwrap();
+}
+
+/// All that a broker needs of its bucket.
+const RIGHTS: [&str; 4] = ["s3:GetObject", "s3:PutObject", "s3:ListBucket", "s3:DeleteObject"];
+/// A user of MinIO whose rights change, and its password.
+const KEEPER: (&str, &str) = ("keeper", "password-of-keeper");
+
+fn allow_all_but(minio: &Minio, missing: &[&str]) {
+    let allowed: Vec<&str> = RIGHTS.into_iter().filter(|right| !missing.contains(right)).collect();
+    minio.allow(KEEPER.0, KEEPER.1, &allowed).unwrap();
+}
+
+fn wait_for_store(broker: &Broker, what: &str, is_so: impl Fn(Option<&str>) -> bool) {
+    Deadline::seconds(90)
+        .wait_for(what, || {
+            let status = ask(&broker.admin().to_string())?;
+            let store = status.broker.and_then(|broker| broker.store).expect("the broker has a store");
+            Ok(is_so(store.failure.as_deref()).then_some(()))
+        })
+        .unwrap();
+}
+
+/// The right, such as `write (s3:PutObject)`, is named wherever one looks; and the broker is as healthy as ever.
+fn names_the_missing(broker: &mut Broker, right: &str) {
+    let says = format!("denies the right to {right}");
+    wait_for_alarm(broker, &says);
+    wait_for_store(broker, &says, |failure| failure.is_some_and(|failure| failure.contains(&says)));
+    let (_, metrics) = http_get(broker.admin(), "/metrics").unwrap();
+    let word = right.split(' ').next().unwrap();
+    assert!(metrics.contains(&format!("longhaul_tier_store_failing{{right=\"{word}\"}} 1")), "{metrics}");
+    for page in ["/healthz", "/readyz"] {
+        assert_eq!(http_get(broker.admin(), page).unwrap().0, 200, "{page}");
+    }
+    assert!(broker.process().log().contains(&says));
+}
+
+fn tiered_end(broker: &Broker) -> i64 {
+    partitions_of(broker, TOPIC).unwrap()[&0].tiered_end_offset.unwrap()
+}
+
+/// What the store does not have stays on local disk, whatever the limits say.
+fn nothing_is_released_beyond(broker: &Broker, tiered_end: i64) {
+    let partition = partitions_of(broker, TOPIC).unwrap().remove(&0).unwrap();
+    assert_eq!(partition.tiered_end_offset, Some(tiered_end), "{partition:?}");
+    assert!(partition.local_log_start_offset <= tiered_end, "{partition:?}");
+    assert!(partition.local_bytes > LOCAL_LIMIT_BYTES + (2 << 20), "{partition:?}");
+}
+
+fn goes_on_by_itself(broker: &Broker, beyond: i64) {
+    Deadline::seconds(120)
+        .wait_for("tiering to go on", || Ok((tiered_end(broker) > beyond).then_some(())))
+        .unwrap();
+    wait_until_released(broker, TOPIC).unwrap();
+    wait_for_store(broker, "the store to work", |failure| failure.is_none());
+}
+
+/// What one fetch of the log's beginning is answered, with no client's retries in between.
+fn fetch_the_beginning(broker: &Broker) -> Fetched {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let partition = TopicPartition::new(TOPIC, 0);
+    let from = FetchFrom {
+        partition: partition.clone(),
+        topic_id: TopicId::ZERO,
+        offset: Offset(0),
+        leader_epoch: LeaderEpoch::NONE,
+        last_fetched_epoch: LeaderEpoch::NONE,
+        max_bytes: 1 << 20,
+    };
+    let round = FetchRound {
+        partitions: vec![from],
+        max_wait: Duration::from_millis(200),
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        isolation: Isolation::ReadCommitted,
+        lane: Lane::Fetch,
+    };
+    runtime.block_on(async {
+        let cluster = connect(&broker.bootstrap()).await.unwrap();
+        cluster.refresh(std::slice::from_ref(&partition.topic)).await.unwrap();
+        let leader = cluster.leader(&partition).await.unwrap();
+        cluster.fetch(leader.broker, &round).await.unwrap().remove(0)
+    })
+}
+
+#[test]
+fn rights_that_are_taken_from_a_running_broker_are_named_and_used_again_when_they_are_back() {
+    let scratch = Scratch::new().unwrap();
+    let minio = Minio::start(scratch.join("minio")).unwrap();
+    let store = tiered::store_of("west");
+    tier(&["init", "--store", &store], &minio).unwrap().success().unwrap();
+    allow_all_but(&minio, &[]);
+    let environment = minio.environment_of(KEEPER.0, KEEPER.1);
+    let settings = BrokerSettings { environment, ..tiered::settings("west", &minio) };
+    let mut west = Broker::start(scratch.join("west"), settings).unwrap();
+    make_topic(&west, TOPIC, 1).unwrap();
+    let sent = send(&west, 20_000);
+    wait_until_released(&west, TOPIC).unwrap();
+
+    // Nothing can be written there: writers and readers notice nothing.
+    allow_all_but(&minio, &["s3:PutObject"]);
+    let sent = sent.and(send(&west, 20_000));
+    names_the_missing(&mut west, "write (s3:PutObject)");
+    let end = tiered_end(&west);
+    let consumed = Python::Confluent.consume_all(&west.bootstrap(), TOPIC).unwrap();
+    is_what_was_written(&sent.records, &sent.acknowledged, &consumed).unwrap();
+    nothing_is_released_beyond(&west, end);
+    allow_all_but(&minio, &[]);
+    goes_on_by_itself(&west, end);
+
+    // Nothing can be read there: readers of that part, and they alone, are told to try again.
+    allow_all_but(&minio, &["s3:GetObject"]);
+    let sent = sent.and(send(&west, 20_000));
+    names_the_missing(&mut west, "read (s3:GetObject)");
+    let end = tiered_end(&west);
+    let cold = fetch_the_beginning(&west);
+    assert_eq!((cold.code, cold.records.len()), (ErrorCode::REPLICA_NOT_AVAILABLE, 0));
+    is_whole(&west, 0, end, &sent);
+    let bootstrap = west.bootstrap();
+    let reader = std::thread::spawn(move || Python::Confluent.consume_all(&bootstrap, TOPIC));
+    sleep(Duration::from_secs(3));
+    assert!(!reader.is_finished(), "{:?}", reader.join());
+    nothing_is_released_beyond(&west, end);
+    allow_all_but(&minio, &[]);
+    let consumed = reader.join().unwrap().unwrap();
+    is_what_was_written(&sent.records, &sent.acknowledged, &consumed).unwrap();
+    goes_on_by_itself(&west, end);
+
+    let consumed = Python::Confluent.consume_all(&west.bootstrap(), TOPIC).unwrap();
+    is_what_was_written(&sent.records, &sent.acknowledged, &consumed).unwrap();
+    tier(&["verify", "--store", &store], &minio).unwrap().success().unwrap();
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! Sealed segments as objects: store, object, manifest, archiver, replay, retention, recovery.
 //!
+//! Owns: everything below a store's prefix, and the word that a segment is safe there.
+//! Does not own: a segment's own bytes and what stays on local disk (`hotlog`), topics' settings and answers to
+//! clients (`broker`).
+//!
 //! *What is in the bucket.* One immutable object per sealed segment (`FORMAT-OBJECT.md`), one manifest per partition and
 //! one for the cluster (`FORMAT-MANIFEST.md`), one mark that says whose prefix it is. `keys` lists the names.
 //!
@@ -26,7 +30,7 @@ pub mod limits;
 pub mod local;
 pub mod manifest;
 pub mod object;
-mod ownership;
+mod owner_mark;
 pub mod recover;
 mod replay;
 mod retention;
@@ -40,7 +44,7 @@ mod timers;
 pub use archiver::Blocked;
 pub use engine::{PartitionStatus, TierMetrics, TierState, TierStatus};
 pub use hotlog::PartitionId;
-pub use ownership::{Owner, OwnerError, read_owner};
+pub use owner_mark::{Owner, OwnerError, read_owner};
 pub use retention::RetentionAlarm;
 pub use seams::{AttemptId, Seams};
 pub use tier::{

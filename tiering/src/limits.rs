@@ -1,5 +1,8 @@
 //! The bounds that an operator would ask for, by name; those of one module stand in it. A queue, buffer, cache or retry without a named
 //! bound is a defect.
+//!
+//! Does not own: what is set per topic (`broker::topic_config`) or per process (`TierOptions`), nor what happens at
+//! a bound.
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ use crate::manifest::{
     PartitionManifest, Register,
 };
 use crate::object::{EpochStart, LogIdentity};
-use crate::ownership::{OwnerError, read_owner};
+use crate::owner_mark::{OwnerError, read_owner};
 use crate::seams::Seams;
 use crate::store::{OpenStoreError, ProbeError, Store, StoreUrl, open_store, probe_conditional_put};
 

@@ -1,4 +1,6 @@
 //! What the tests of several modules share: segments made of real batches, a local log in memory, a hand-set clock.
+//!
+//! Owns: how such things are made. Does not own: any test, a store (`store::memory`), its faults (`store::faulty`).
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

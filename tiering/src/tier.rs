@@ -16,7 +16,7 @@ use crate::local::LocalLog;
 use crate::manifest::Committed;
 use crate::object::{BlockCodec, EpochStart};
 use crate::seams::Seams;
-use crate::store::{StoreUrl, open_store};
+use crate::store::{StoreFailure, StoreUrl, open_store};
 
 /// How a tier is opened.
 #[derive(Clone, Debug)]
@@ -193,6 +193,12 @@ pub enum ReadError {
     #[error("the store does not answer: {detail}")]
     Unavailable {
         /// What happened.
+        detail: String,
+    },
+    /// A right on the store is missing: try again when it is back.
+    #[error("{detail}")]
+    Denied {
+        /// Which one, and what to do.
         detail: String,
     },
     /// The object is missing or damaged, twice in a row. The offsets in it are unreadable until somebody repairs it.
@@ -377,6 +383,11 @@ impl Tier {
     /// How everything stands.
     pub fn status(&self) -> TierStatus {
         self.engine.status()
+    }
+
+    /// The rights on the store by which nothing works at the moment.
+    pub fn store_failures(&self) -> Vec<StoreFailure> {
+        self.engine.store_failures()
     }
 
     /// Counters since the start.

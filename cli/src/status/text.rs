@@ -28,7 +28,8 @@ fn write_cluster(out: &mut String, name: &str, cluster: &ClusterReport, now_ms: 
             (Some(failure), Some(since_ms)) => {
                 writeln!(out, "  store {} FAILS for {}: {failure}", store.url, age(now_ms - since_ms))?;
             }
-            _ => writeln!(out, "  store {} works", store.url)?,
+            (Some(failure), None) => writeln!(out, "  store {} FAILS: {failure}", store.url)?,
+            (None, _) => writeln!(out, "  store {} works", store.url)?,
         }
     }
     cluster.alarms.iter().try_for_each(|alarm| writeln!(out, "  ALARM: {alarm}"))?;
@@ -138,7 +139,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::status::{FlowPartitionReport, GroupReport};
+    use crate::status::{FlowPartitionReport, GroupReport, StoreReport};
 
     #[test]
     fn units_are_the_largest_that_fit() {
@@ -149,6 +150,32 @@ mod tests {
         assert_eq!(
             [-5, 999, 1500, 120_000, 7_200_000, 172_800_000].map(age),
             ["0 ms", "999 ms", "1.5 s", "2 min", "2 h", "2 d"]
+        );
+    }
+
+    #[test]
+    fn a_store_that_fails_does_not_work_whether_or_not_since_when_is_known() {
+        let line = |failure: Option<&str>, failing_since_ms| {
+            let url = "s3://lake".to_owned();
+            let cluster = ClusterReport {
+                datacenter: "here".to_owned(),
+                listen: "127.0.0.1:1".to_owned(),
+                admin: "127.0.0.1:2".to_owned(),
+                failure: None,
+                topics: BTreeMap::new(),
+                alarms: Vec::new(),
+                connections: 0,
+                store: Some(StoreReport { url, failure: failure.map(str::to_owned), failing_since_ms }),
+            };
+            let clusters = [("west".to_owned(), cluster)].into();
+            let text = of(&Report { clusters, flows: BTreeMap::new() }, 5_000);
+            text.lines().nth(1).map(str::to_owned)
+        };
+        assert_eq!(line(None, None).as_deref(), Some("  store s3://lake works"));
+        assert_eq!(line(Some("denied"), None).as_deref(), Some("  store s3://lake FAILS: denied"));
+        assert_eq!(
+            line(Some("denied"), Some(2_000)).as_deref(),
+            Some("  store s3://lake FAILS for 3.0 s: denied")
         );
     }
 

@@ -11,7 +11,7 @@ use crate::manifest::{
     ClusterManifest, ManifestError, PartitionManifest, Register, SegmentRow, SpillCache, load_spilled,
 };
 use crate::object::LogIdentity;
-use crate::ownership::{Owner, OwnerError, read_owner};
+use crate::owner_mark::{Owner, OwnerError, read_owner};
 use crate::seams::Seams;
 use crate::store::{OpenStoreError, Store, StoreUrl, open_store};
 

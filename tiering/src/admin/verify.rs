@@ -12,7 +12,7 @@ use crate::manifest::{ClusterManifest, Register, SegmentRow};
 use crate::object::{
     LogIdentity, ObjectError, TRAILER_BYTES, check_batches, decode_footer, decode_trailer, open_block,
 };
-use crate::ownership::read_owner;
+use crate::owner_mark::read_owner;
 use crate::replay::aborted_of;
 use crate::seams::Seams;
 use crate::store::{Store, StoreError, StoreUrl, open_store, read_range};

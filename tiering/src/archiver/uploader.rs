@@ -16,15 +16,19 @@ use crate::keys;
 use crate::limits::{PART_BYTES, PARTS_IN_FLIGHT, SEGMENT_READ_BYTES, SINGLE_PUT_BYTES, UPLOAD_STALL};
 use crate::local::LocalSegment;
 use crate::object::{
-    BlockCodec, LogIdentity, PackError, Packed, Packer, TRAILER_BYTES, decode_footer, decode_trailer,
+    BlockCodec, LogIdentity, ObjectIdentity, PackError, Packed, Packer, TRAILER_BYTES, decode_footer,
+    decode_trailer,
 };
 use crate::seams::{AttemptId, Backoff, Seams};
 use crate::store::{
-    ListPage, PartUpload, Payload, PutOutcome, Store, StoreError, StoreKey, payload_bytes, read_range,
+    ListPage, Listed, PartUpload, Payload, PutOutcome, Store, StoreError, StoreKey, payload_bytes, read_range,
 };
 
 /// Objects of one segment looked at before giving up on adopting: each is the trace of a start that died.
 const ADOPT_CANDIDATES: usize = 16;
+/// Objects of one segment that cannot be read now, beyond which no further one is sent: one bad object must not stop the
+/// archiver, and a store that lets write and not read must not get a copy at every try.
+const UNREADABLE_COPIES: usize = 2;
 
 /// Why a segment did not get to the store.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -100,11 +104,14 @@ impl Uploader {
         // What the object must say is computed from the local bytes; compressing them is not needed for that.
         let local = self.scan(log, segment).await?;
         check_epoch(segment, &local)?;
+        let mut unreadable = Vec::new();
         for candidate in candidates {
-            let footer = match self.footer(segment, &candidate.key, candidate.size_bytes).await {
-                Ok(footer) => footer,
+            let footer = match self.footer(segment, &candidate).await {
+                Ok(Some(footer)) => footer,
+                Ok(None) => continue,
                 Err(error) => {
-                    tracing::debug!(key = %candidate.key, %error, "object is no whole segment");
+                    tracing::debug!(key = %candidate.key, %error, "object cannot be read now");
+                    unreadable.push(error);
                     continue;
                 }
             };
@@ -115,25 +122,33 @@ impl Uploader {
                 return Ok(Some(Packed { identity: expected, object_bytes, footer_bytes, ..local }));
             }
         }
-        Ok(None)
+        match unreadable.into_iter().nth(UNREADABLE_COPIES - 1) {
+            Some(error) => Err(error),
+            None => Ok(None),
+        }
     }
 
+    /// What an object says of itself, with the size of its footer; `None` when it is no whole segment.
     async fn footer(
         &self,
         segment: &LocalSegment,
-        key: &StoreKey,
-        size: u64,
-    ) -> Result<(crate::object::ObjectIdentity, u32), String> {
+        candidate: &Listed,
+    ) -> Result<Option<(ObjectIdentity, u32)>, UploadError> {
+        let (key, size) = (&candidate.key, candidate.size_bytes);
+        let Some(start) = size.checked_sub(TRAILER_BYTES as u64) else { return Ok(None) };
         let read = async {
-            let start = size.saturating_sub(TRAILER_BYTES as u64);
-            let tail = read_range(&*self.store, key, start..size).await.map_err(|error| error.to_string())?;
-            let trailer = decode_trailer(&tail, size).map_err(|error| error.to_string())?;
+            let tail = read_range(&*self.store, key, start..size).await?;
+            let Ok(trailer) = decode_trailer(&tail, size) else { return Ok(None) };
             let range = trailer.footer_position..trailer.footer_position + u64::from(trailer.footer_bytes);
-            let footer = read_range(&*self.store, key, range).await.map_err(|error| error.to_string())?;
-            let footer = decode_footer(&trailer, &footer).map_err(|error| error.to_string())?;
-            Ok((footer.identity, trailer.footer_bytes))
+            let footer = read_range(&*self.store, key, range).await?;
+            let footer = decode_footer(&trailer, &footer).ok();
+            Ok::<_, StoreError>(footer.map(|footer| (footer.identity, trailer.footer_bytes)))
         };
-        self.watched(segment, read).await.map_err(|error| error.to_string())?
+        match self.watched(segment, read).await? {
+            Ok(found) => Ok(found),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Reads and checks the local segment without making an object of it.

@@ -12,11 +12,11 @@ use wire::ids::TopicId;
 use super::Engine;
 use crate::cluster_record::{GroupSnapshot, TopicRecord};
 use crate::keys;
-use crate::limits::{COMMIT_TRIES, DELETE_GRACE};
+use crate::limits::{COMMIT_TRIES, DELETE_GRACE, READ_STALL};
 use crate::manifest::{ClusterEdit, ClusterManifest, CommitError, ManifestError, Register};
-use crate::ownership::{store_fault, take_prefix};
+use crate::owner_mark::{store_fault, take_prefix};
 use crate::seams::{Backoff, Seams};
-use crate::store::{ProbeError, Store, StoreError, StoreUrl, list_all, probe_conditional_put};
+use crate::store::{ProbeError, Right, Store, StoreError, StoreUrl, list_all, probe_conditional_put};
 use crate::tier::{OpenTierError, TierOptions};
 
 /// How often the cluster side looks for something to do unasked (topics to purge).
@@ -126,6 +126,7 @@ pub(super) async fn run(engine: Arc<Engine>, side: Option<ClusterSide>) {
                 let changed = engine.desired_changed.notified();
                 let _ = crate::timers::timeout(CLUSTER_TICK, changed).await;
                 engine.replay.release_idle();
+                try_to_read(&engine).await;
             }
             Err(CommitError::Fenced { .. }) => {
                 engine.refuse("another broker or a recovery has taken over this cluster's prefix".into());
@@ -139,6 +140,15 @@ pub(super) async fn run(engine: Arc<Engine>, side: Option<ClusterSide>) {
     }
 }
 
+/// Whatever else fails is tried again by itself; reading, only while somebody reads.
+async fn try_to_read(engine: &Engine) {
+    if engine.watched.fails(Right::Read) {
+        let owner = keys::owner();
+        // Noted by the watched store, whatever comes of it.
+        let _ = crate::timers::timeout(READ_STALL, engine.store.head(&owner)).await;
+    }
+}
+
 async fn reconnect(engine: &Arc<Engine>) -> Option<ClusterSide> {
     let mut backoff = Backoff::for_partition(&engine.seams);
     loop {
@@ -148,7 +158,9 @@ async fn reconnect(engine: &Arc<Engine>) -> Option<ClusterSide> {
                 engine.connected(&side);
                 return Some(side);
             }
-            Err(OpenTierError::Unavailable { detail, .. }) => {
+            // What makes a store unusable (rights, a bucket that is not there) is mended there, not here.
+            Err(OpenTierError::Unavailable { detail, .. } | OpenTierError::Unusable { detail, .. }) => {
+                tracing::warn!(store = %engine.options.store, %detail, "the store cannot be used yet");
                 engine.state.send_replace(super::TierState::Connecting { last_error: detail });
             }
             Err(error) => {

@@ -27,7 +27,7 @@ use crate::local::LocalLog;
 use crate::object::LogIdentity;
 use crate::replay::Replay;
 use crate::seams::Seams;
-use crate::store::Store;
+use crate::store::{Store, StoreFailure, WatchedStore};
 use crate::tier::{OpenTierError, PartitionPolicy, TierOptions};
 
 /// Everything that the tasks share.
@@ -35,6 +35,8 @@ use crate::tier::{OpenTierError, PartitionPolicy, TierOptions};
 pub(crate) struct Engine {
     pub(crate) options: TierOptions,
     pub(crate) store: Arc<dyn Store>,
+    /// The same store, asked which rights fail.
+    watched: Arc<WatchedStore>,
     pub(crate) seams: Seams,
     pub(crate) replay: Arc<Replay>,
     pub(crate) metrics: Counters,
@@ -64,6 +66,8 @@ impl Engine {
         seams: Seams,
     ) -> Result<Arc<Engine>, OpenTierError> {
         let runtime = Handle::current();
+        let watched = Arc::new(WatchedStore::new(store, seams.clone()));
+        let store: Arc<dyn Store> = watched.clone();
         let connected = cluster::connect(&*store, store.clone(), &options, &seams).await;
         let (side, state) = match connected {
             Ok(side) => (Some(side), TierState::Ready),
@@ -90,6 +94,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             options,
             store,
+            watched,
             seams,
         });
         if let Some(side) = &side {
@@ -191,6 +196,10 @@ impl Engine {
         let mut partitions = Vec::new();
         self.each_partition(|tiered| partitions.push(tiered.status(self.seams.now_ms())));
         TierStatus { store: self.options.store.to_string(), state: self.state.borrow().clone(), partitions }
+    }
+
+    pub(crate) fn store_failures(&self) -> Vec<StoreFailure> {
+        self.watched.failures()
     }
 
     /// Stops all tasks and waits for them.

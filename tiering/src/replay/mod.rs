@@ -218,9 +218,7 @@ impl Replay {
     ) -> Result<Arc<Vec<SegmentRow>>, ReadError> {
         let rows = load_spilled(&*self.store, &source.log, file, (&self.spills, &self.seams)).await;
         rows.map_err(|error| match error {
-            ManifestError::Store(error) if !error.is_not_found() => {
-                ReadError::Unavailable { detail: error.to_string() }
-            }
+            ManifestError::Store(error) if !error.is_not_found() => reader::unavailable(&error),
             error => ReadError::Damaged {
                 key: crate::keys::spilled(&source.log, file.file_base, file.attempt).to_string(),
                 start: file.base_offset.0,

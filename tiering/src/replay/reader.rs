@@ -457,8 +457,10 @@ fn open_checked(row: &BlockRow, stored: Bytes, end: Offset) -> Result<Opened, Ob
     Ok((raw, ends))
 }
 
-fn unavailable(error: &StoreError) -> ReadError {
-    ReadError::Unavailable { detail: error.to_string() }
+/// What a reader is told of a store's error; it is not the object's fault.
+pub(super) fn unavailable(error: &StoreError) -> ReadError {
+    let detail = error.to_string();
+    if error.is_denied() { ReadError::Denied { detail } } else { ReadError::Unavailable { detail } }
 }
 
 /// Takes exactly `wanted` bytes off a body; `None` when it ends, fails or stalls before.

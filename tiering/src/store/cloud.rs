@@ -21,7 +21,7 @@ use object_store::{
 };
 
 use super::{
-    ByteStream, ListPage, Listed, PartUpload, Payload, PutOutcome, Store, StoreError, StoreKey,
+    ByteStream, ListPage, Listed, PartUpload, Payload, PutOutcome, Right, Store, StoreError, StoreKey,
     StoreLocation, StoreUrl,
 };
 
@@ -152,7 +152,7 @@ impl Store for CloudStore {
             match self.inner.put_opts(&self.path(key.as_str()), payload, options).await {
                 Ok(_) => PutOutcome::Created,
                 Err(object_store::Error::AlreadyExists { .. }) => PutOutcome::Exists,
-                Err(error) => match classify(key.as_str(), &error) {
+                Err(error) => match classify(Right::Write, key.as_str(), &error) {
                     // Nothing else than a plain refusal proves that nothing was written.
                     error @ (StoreError::Denied { .. } | StoreError::NotFound { .. }) => {
                         PutOutcome::Failed(error)
@@ -170,7 +170,7 @@ impl Store for CloudStore {
     ) -> BoxFuture<'a, Result<Box<dyn PartUpload>, StoreError>> {
         async move {
             let upload = self.inner.put_multipart(&self.path(key.as_str())).await;
-            let upload = upload.map_err(|error| classify(key.as_str(), &error))?;
+            let upload = upload.map_err(|error| classify(Right::Write, key.as_str(), &error))?;
             Ok(Box::new(CloudUpload { key: key.clone(), upload }) as Box<dyn PartUpload>)
         }
         .boxed()
@@ -179,12 +179,12 @@ impl Store for CloudStore {
     fn get<'a>(&'a self, key: &'a StoreKey, limit_bytes: usize) -> BoxFuture<'a, Result<Bytes, StoreError>> {
         async move {
             let result = self.inner.get(&self.path(key.as_str())).await;
-            let result = result.map_err(|error| classify(key.as_str(), &error))?;
+            let result = result.map_err(|error| classify(Right::Read, key.as_str(), &error))?;
             let (size_bytes, limit_bytes) = (result.meta.size, limit_bytes as u64);
             if size_bytes > limit_bytes {
                 return Err(StoreError::TooLarge { key: key.to_string(), size_bytes, limit_bytes });
             }
-            result.bytes().await.map_err(|error| classify(key.as_str(), &error))
+            result.bytes().await.map_err(|error| classify(Right::Read, key.as_str(), &error))
         }
         .boxed()
     }
@@ -197,12 +197,12 @@ impl Store for CloudStore {
         async move {
             let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
             let result = self.inner.get_opts(&self.path(key.as_str()), options).await;
-            let result = result.map_err(|error| classify(key.as_str(), &error))?;
+            let result = result.map_err(|error| classify(Right::Read, key.as_str(), &error))?;
             let (text, range) = (key.to_string(), result.range.clone());
             Ok(match result.payload {
                 GetResultPayload::File(file, _) => folder_stream(text, file, range),
                 GetResultPayload::Stream(stream) => {
-                    stream.map_err(move |error| classify(&text, &error)).boxed()
+                    stream.map_err(move |error| classify(Right::Read, &text, &error)).boxed()
                 }
             })
         }
@@ -212,7 +212,7 @@ impl Store for CloudStore {
     fn head<'a>(&'a self, key: &'a StoreKey) -> BoxFuture<'a, Result<u64, StoreError>> {
         async move {
             let meta = self.inner.head(&self.path(key.as_str())).await;
-            Ok(meta.map_err(|error| classify(key.as_str(), &error))?.size)
+            Ok(meta.map_err(|error| classify(Right::Read, key.as_str(), &error))?.size)
         }
         .boxed()
     }
@@ -221,7 +221,7 @@ impl Store for CloudStore {
         async move {
             match self.inner.delete(&self.path(key.as_str())).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(classify(key.as_str(), &error)),
+                Err(error) => Err(classify(Right::Delete, key.as_str(), &error)),
             }
         }
         .boxed()
@@ -235,10 +235,11 @@ impl Store for CloudStore {
                 Some(after) => self.inner.list_with_offset(folder.as_ref(), &self.path(after)),
                 None => self.inner.list(folder.as_ref()),
             };
-            let entries =
-                entries.map_err(|error| classify(page.folder, &error)).try_filter_map(|meta| async move {
+            let entries = entries.map_err(|error| classify(Right::List, page.folder, &error)).try_filter_map(
+                |meta| async move {
                     Ok(self.key(&meta.location).map(|key| Listed { key, size_bytes: meta.size }))
-                });
+                },
+            );
             if self.lists_in_order {
                 return entries.take(page.limit).try_collect().await;
             }
@@ -259,13 +260,13 @@ struct CloudUpload {
 impl PartUpload for CloudUpload {
     fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<(), StoreError>> {
         let (part, key) = (self.upload.put_part(PutPayload::from_iter(part)), self.key.clone());
-        async move { part.await.map_err(|error| classify(key.as_str(), &error)) }.boxed()
+        async move { part.await.map_err(|error| classify(Right::Write, key.as_str(), &error)) }.boxed()
     }
 
     fn complete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             let done = self.upload.complete().await;
-            done.map(|_| ()).map_err(|error| classify(self.key.as_str(), &error))
+            done.map(|_| ()).map_err(|error| classify(Right::Write, self.key.as_str(), &error))
         }
         .boxed()
     }
@@ -306,14 +307,25 @@ fn folder_stream(key: String, file: File, range: Range<u64>) -> ByteStream {
     .boxed()
 }
 
-fn classify(key: &str, error: &object_store::Error) -> StoreError {
-    let key = key.to_owned();
+fn classify(right: Right, key: &str, error: &object_store::Error) -> StoreError {
+    let (key, detail) = (key.to_owned(), one_line(error));
     match error {
         object_store::Error::NotFound { .. } => StoreError::NotFound { key },
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            StoreError::Denied { key, detail: one_line(error) }
+            StoreError::Denied { right, key, detail }
         }
-        _ => StoreError::Unavailable { key, detail: one_line(error) },
+        _ if is_denial(right, &detail) => StoreError::Denied { right, key, detail },
+        _ => StoreError::Unavailable { key, detail },
+    }
+}
+
+/// Listings and deletes (which go several in one request) are told apart by the library in their text alone. Nothing
+/// is proved by that; only a write would need a proof.
+fn is_denial(right: Right, detail: &str) -> bool {
+    match right {
+        Right::List => detail.contains("403 Forbidden"),
+        Right::Delete => detail.contains("(code: AccessDenied)"),
+        Right::Read | Right::Write => false,
     }
 }
 
@@ -330,4 +342,33 @@ fn one_line(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_right_is_told_by_name_also_where_the_library_says_it_in_words_alone() {
+        let generic = |text: &str| object_store::Error::Generic { store: "S3", source: text.into() };
+        let listing = generic(
+            "Error performing list request: Error performing GET http://localhost/lake in 1ms - Server returned \
+             non-2xx status code: 403 Forbidden: <Error>\n<Code>AccessDenied</Code></Error>",
+        );
+        let delete = generic("DeleteObjects request failed for key a: Access Denied. (code: AccessDenied)");
+        let plain = || object_store::Error::PermissionDenied { path: "a".into(), source: "no".into() };
+        for (right, error, says) in [
+            (Right::List, listing, "right to list (s3:ListBucket) at a"),
+            (Right::Delete, delete, "right to delete (s3:DeleteObject) at a"),
+            (Right::Write, plain(), "right to write (s3:PutObject) at a"),
+            (Right::Read, plain(), "right to read (s3:GetObject) at a"),
+        ] {
+            let said = classify(right, "a", &error);
+            assert!(said.is_denied() && said.to_string().contains(says), "{said}");
+            assert!(!said.to_string().contains('\n'), "{said}");
+        }
+        // What a proxy writes on its page is no proof that nothing was written.
+        let page = generic("Server returned non-2xx status code: 503: 403 Forbidden (code: AccessDenied)");
+        assert!(classify(Right::Write, "a", &page).is_retriable());
+    }
 }

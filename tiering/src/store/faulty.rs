@@ -12,7 +12,9 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 
-use super::{ByteStream, ListPage, Listed, PartUpload, Payload, PutOutcome, Store, StoreError, StoreKey};
+use super::{
+    ByteStream, ListPage, Listed, PartUpload, Payload, PutOutcome, Right, Store, StoreError, StoreKey,
+};
 
 /// What a call does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,6 +37,18 @@ pub enum Operation {
     Delete,
     /// One page of a listing.
     List,
+}
+
+impl Operation {
+    /// The right that it takes.
+    pub fn right(self) -> Right {
+        match self {
+            Operation::Put | Operation::StartParts | Operation::Part | Operation::Complete => Right::Write,
+            Operation::Get | Operation::GetRange | Operation::Head => Right::Read,
+            Operation::Delete => Right::Delete,
+            Operation::List => Right::List,
+        }
+    }
 }
 
 /// What goes wrong with one call.
@@ -62,6 +76,21 @@ pub enum Fault {
 
 /// Decides about each call: its running number, what it is, and which key it names.
 pub type FaultPlan = dyn Fn(u64, Operation, &str) -> Fault + Send + Sync;
+
+/// One call, and what becomes of it.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    operation: Operation,
+    key: &'a str,
+    fault: Fault,
+}
+
+impl Call<'_> {
+    fn denied(self) -> StoreError {
+        let (right, key) = (self.operation.right(), self.key.to_owned());
+        StoreError::Denied { right, key, detail: "injected".into() }
+    }
+}
 
 /// A store whose calls go wrong by plan.
 #[derive(Clone)]
@@ -91,29 +120,30 @@ impl FaultyStore {
         self.calls.load(Ordering::Relaxed)
     }
 
-    fn next(&self, operation: Operation, key: &str) -> Fault {
-        (self.plan)(self.calls.fetch_add(1, Ordering::Relaxed), operation, key)
+    fn next<'a>(&self, operation: Operation, key: &'a str) -> Call<'a> {
+        let fault = (self.plan)(self.calls.fetch_add(1, Ordering::Relaxed), operation, key);
+        Call { operation, key, fault }
     }
 
     /// The call with its fault; `Lie` is the caller's to act out.
     async fn run<T>(
         &self,
-        (fault, key): (Fault, &str),
-        call: impl Future<Output = Result<T, StoreError>>,
+        call: Call<'_>,
+        work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        match fault {
-            Fault::None | Fault::Lie => call.await,
-            Fault::FailBefore => Err(lost(key)),
-            Fault::FailAfter => call.await.and_then(|_| Err(lost(key))),
-            Fault::Deny => Err(StoreError::Denied { key: key.to_owned(), detail: "injected".into() }),
+        match call.fault {
+            Fault::None | Fault::Lie => work.await,
+            Fault::FailBefore => Err(lost(call.key)),
+            Fault::FailAfter => work.await.and_then(|_| Err(lost(call.key))),
+            Fault::Deny => Err(call.denied()),
             Fault::Hang => futures::future::pending().await,
             Fault::HangAfter => {
-                let _ = call.await;
+                let _ = work.await;
                 futures::future::pending().await
             }
             Fault::Slow(time) => {
                 crate::timers::sleep(time).await;
-                call.await
+                work.await
             }
         }
     }
@@ -136,21 +166,16 @@ fn damaged(bytes: &[u8]) -> Bytes {
 impl Store for FaultyStore {
     fn put_if_absent<'a>(&'a self, key: &'a StoreKey, body: Payload) -> BoxFuture<'a, PutOutcome> {
         async move {
-            let fault = self.next(Operation::Put, key.as_str());
-            match fault {
+            let call = self.next(Operation::Put, key.as_str());
+            match call.fault {
                 Fault::FailBefore => return PutOutcome::Unknown(lost(key.as_str())),
-                Fault::Deny => {
-                    return PutOutcome::Failed(StoreError::Denied {
-                        key: key.to_string(),
-                        detail: "injected".into(),
-                    });
-                }
+                Fault::Deny => return PutOutcome::Failed(call.denied()),
                 Fault::Hang => return futures::future::pending().await,
                 Fault::Slow(time) => crate::timers::sleep(time).await,
                 Fault::None | Fault::FailAfter | Fault::HangAfter | Fault::Lie => {}
             }
             let outcome = self.inner.put_if_absent(key, body).await;
-            match fault {
+            match call.fault {
                 Fault::FailAfter => PutOutcome::Unknown(lost(key.as_str())),
                 Fault::HangAfter => futures::future::pending().await,
                 Fault::Lie => PutOutcome::Created,
@@ -165,8 +190,8 @@ impl Store for FaultyStore {
         key: &'a StoreKey,
     ) -> BoxFuture<'a, Result<Box<dyn PartUpload>, StoreError>> {
         async move {
-            let fault = self.next(Operation::StartParts, key.as_str());
-            let upload = self.run((fault, key.as_str()), self.inner.start_parts(key)).await?;
+            let call = self.next(Operation::StartParts, key.as_str());
+            let upload = self.run(call, self.inner.start_parts(key)).await?;
             Ok(Box::new(FaultyUpload { store: self.clone(), key: key.clone(), upload })
                 as Box<dyn PartUpload>)
         }
@@ -175,9 +200,9 @@ impl Store for FaultyStore {
 
     fn get<'a>(&'a self, key: &'a StoreKey, limit_bytes: usize) -> BoxFuture<'a, Result<Bytes, StoreError>> {
         async move {
-            let fault = self.next(Operation::Get, key.as_str());
-            let bytes = self.run((fault, key.as_str()), self.inner.get(key, limit_bytes)).await?;
-            Ok(if fault == Fault::Lie { damaged(&bytes) } else { bytes })
+            let call = self.next(Operation::Get, key.as_str());
+            let bytes = self.run(call, self.inner.get(key, limit_bytes)).await?;
+            Ok(if call.fault == Fault::Lie { damaged(&bytes) } else { bytes })
         }
         .boxed()
     }
@@ -188,16 +213,16 @@ impl Store for FaultyStore {
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<ByteStream, StoreError>> {
         async move {
-            let fault = self.next(Operation::GetRange, key.as_str());
-            if fault == Fault::FailAfter {
+            let call = self.next(Operation::GetRange, key.as_str());
+            if call.fault == Fault::FailAfter {
                 // Half of the body arrives, then the connection breaks.
                 let half = range.start + (range.end - range.start) / 2;
                 let body = self.inner.get_range(key, range.start..half).await?;
                 let broken = stream::iter([Err(lost(key.as_str()))]);
                 return Ok(body.chain(broken).boxed());
             }
-            let body = self.run((fault, key.as_str()), self.inner.get_range(key, range)).await?;
-            Ok(match fault {
+            let body = self.run(call, self.inner.get_range(key, range)).await?;
+            Ok(match call.fault {
                 Fault::Lie => body.map(|piece| piece.map(|bytes| damaged(&bytes))).boxed(),
                 _ => body,
             })
@@ -207,19 +232,20 @@ impl Store for FaultyStore {
 
     fn head<'a>(&'a self, key: &'a StoreKey) -> BoxFuture<'a, Result<u64, StoreError>> {
         async move {
-            let fault = self.next(Operation::Head, key.as_str());
-            let size = self.run((fault, key.as_str()), self.inner.head(key)).await?;
-            Ok(if fault == Fault::Lie { size + 1 } else { size })
+            let call = self.next(Operation::Head, key.as_str());
+            let size = self.run(call, self.inner.head(key)).await?;
+            Ok(if call.fault == Fault::Lie { size + 1 } else { size })
         }
         .boxed()
     }
 
     fn delete<'a>(&'a self, key: &'a StoreKey) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
-            match self.next(Operation::Delete, key.as_str()) {
+            let call = self.next(Operation::Delete, key.as_str());
+            match call.fault {
                 // Says that it is done, and is not.
                 Fault::Lie => Ok(()),
-                fault => self.run((fault, key.as_str()), self.inner.delete(key)).await,
+                _ => self.run(call, self.inner.delete(key)).await,
             }
         }
         .boxed()
@@ -227,9 +253,9 @@ impl Store for FaultyStore {
 
     fn list<'a>(&'a self, page: ListPage<'a>) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
         async move {
-            let fault = self.next(Operation::List, page.folder);
-            let mut entries = self.run((fault, page.folder), self.inner.list(page)).await?;
-            if fault == Fault::Lie {
+            let call = self.next(Operation::List, page.folder);
+            let mut entries = self.run(call, self.inner.list(page)).await?;
+            if call.fault == Fault::Lie {
                 entries.pop();
             }
             Ok(entries)
@@ -246,16 +272,16 @@ struct FaultyUpload {
 
 impl PartUpload for FaultyUpload {
     fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<(), StoreError>> {
-        let fault = self.store.next(Operation::Part, self.key.as_str());
+        let Call { operation, fault, .. } = self.store.next(Operation::Part, self.key.as_str());
         let (store, key, part) = (self.store.clone(), self.key.clone(), self.upload.put_part(part));
-        async move { store.run((fault, key.as_str()), part).await }.boxed()
+        async move { store.run(Call { operation, key: key.as_str(), fault }, part).await }.boxed()
     }
 
     fn complete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
-            let fault = self.store.next(Operation::Complete, self.key.as_str());
             let store = self.store.clone();
-            store.run((fault, self.key.as_str()), self.upload.complete()).await
+            let call = store.next(Operation::Complete, self.key.as_str());
+            store.run(call, self.upload.complete()).await
         }
         .boxed()
     }

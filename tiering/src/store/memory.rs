@@ -1,4 +1,7 @@
 //! A store in memory, for tests: exact, and open to be looked at and damaged.
+//!
+//! Owns: the objects, and outcomes as a well-behaved store gives them.
+//! Does not own: failures, delays and lies (`faulty`).
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -11,6 +11,7 @@ mod faulty;
 #[cfg(test)]
 pub(crate) mod memory;
 mod probe;
+mod rights;
 mod settle;
 mod url;
 
@@ -24,6 +25,8 @@ use futures::stream::BoxStream;
 pub use cloud::{OpenStoreError, open_store};
 pub use faulty::{Fault, FaultPlan, FaultyStore, Operation};
 pub use probe::{ProbeError, probe_conditional_put};
+pub(crate) use rights::WatchedStore;
+pub use rights::{Right, StoreFailure};
 pub use settle::{Settled, create_settled};
 pub use url::{ParseStoreUrlError, Secret, StoreLocation, StoreUrl};
 
@@ -82,8 +85,12 @@ pub enum StoreError {
         key: String,
     },
     /// Credentials or rights do not allow the operation; trying again does not help.
-    #[error("the store denies access to {key}: {detail}; check the credentials and the rights on the bucket")]
+    #[error(
+        "the store denies the right to {right} at {key}: {detail}; check the credentials and the rights on the bucket"
+    )]
     Denied {
+        /// The right that it takes.
+        right: Right,
         /// The key asked for.
         key: String,
         /// What the store said.
@@ -113,6 +120,11 @@ impl StoreError {
     /// Whether another try may succeed.
     pub fn is_retriable(&self) -> bool {
         matches!(self, StoreError::Unavailable { .. })
+    }
+
+    /// Whether a right is missing.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, StoreError::Denied { .. })
     }
 
     /// Whether the object is known not to be there.

@@ -1,6 +1,6 @@
 //! The start-up probe: does this store keep the one promise that fencing rests on?
 //!
-//! Owns: the question. Does not own: rights on the bucket (`admin`), whose prefix it is (`ownership`).
+//! Owns: the question. Does not own: rights on the bucket (`admin`), whose prefix it is (`owner_mark`).
 
 use bytes::Bytes;
 
@@ -32,7 +32,7 @@ pub async fn probe_conditional_put(store: &dyn Store, seams: &Seams) -> Result<(
     if let Err(error) = store.delete(&key).await {
         tracing::debug!(%key, %error, "probe object stays");
         // Without the right to delete, retention cannot work: better said now.
-        if matches!(error, StoreError::Denied { .. }) {
+        if error.is_denied() {
             return result.and(Err(error.into()));
         }
     }
