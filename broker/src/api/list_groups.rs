@@ -1,6 +1,7 @@
 //! ListGroups: all groups that pass the filters.
 //!
 //! Version notes: 4 filters by state; 5 by type, of which there is one, `classic`.
+//! Owns: the filters. Does not own: the groups (`groups::coordinator`).
 
 use std::sync::Arc;
 
@@ -17,22 +18,22 @@ pub(super) async fn run(
     _context: &Context,
     request: ListGroupsRequest,
 ) -> ListGroupsResponse {
-    let views = match broker.groups.list() {
-        Ok(views) => views,
+    let listed = match broker.groups.list() {
+        Ok(listed) => listed,
         Err(error_code) => return ListGroupsResponse { error_code, ..ListGroupsResponse::default() },
     };
     let passes = |filter: &[Text], word: &str| {
         filter.is_empty() || filter.iter().any(|one| one.eq_ignore_ascii_case(word))
     };
-    let groups = views
+    let groups = listed
         .into_iter()
-        .filter(|view| {
-            passes(&request.states_filter, view.phase.name()) && passes(&request.types_filter, TYPE)
+        .filter(|group| {
+            passes(&request.states_filter, group.phase.name()) && passes(&request.types_filter, TYPE)
         })
-        .map(|view| ListedGroup {
-            group_id: Text::from(view.id),
-            protocol_type: Text::from(view.protocol_type),
-            group_state: Text::from(view.phase.name()),
+        .map(|group| ListedGroup {
+            group_id: Text::from(group.id),
+            protocol_type: Text::from(group.protocol_type),
+            group_state: Text::from(group.phase.name()),
             group_type: Text::from(TYPE),
         });
     ListGroupsResponse { groups: groups.collect(), ..ListGroupsResponse::default() }

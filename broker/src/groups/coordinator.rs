@@ -91,18 +91,23 @@ pub(crate) struct NewOffset {
     pub(crate) value: OffsetValue,
 }
 
-/// What ListGroups and DescribeGroups show of a group.
+/// What ListGroups shows of a group: nothing of its members.
 #[derive(Clone, Debug)]
-pub(crate) struct GroupView {
+pub(crate) struct GroupListing {
     /// The group's name.
     pub(crate) id: String,
     /// Where it stands.
     pub(crate) phase: Phase,
     /// What its protocols are for; empty for a group that only holds offsets.
     pub(crate) protocol_type: String,
-    /// The protocol chosen.
-    pub(crate) protocol: String,
-    /// Its record, which holds the members.
+}
+
+/// What DescribeGroups shows of a group.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupDescription {
+    /// Where it stands.
+    pub(crate) phase: Phase,
+    /// Its record, which holds the members and shares their metadata and assignments with them.
     pub(crate) record: GroupValue,
 }
 
@@ -323,24 +328,27 @@ impl Coordinator {
     ///
     /// # Errors
     /// The code to answer.
-    pub(crate) fn describe(&self, group: &str) -> Result<Option<GroupView>, ErrorCode> {
+    pub(crate) fn describe(&self, group: &str) -> Result<Option<GroupDescription>, ErrorCode> {
         self.partition_of(group)?;
-        Ok(self.find(group).map(|cell| view(&cell.lock().group)))
+        Ok(self.find(group).map(|cell| {
+            let locked = cell.lock();
+            GroupDescription { phase: locked.group.phase(), record: locked.group.to_record() }
+        }))
     }
 
     /// All groups, ordered by name.
     ///
     /// # Errors
     /// COORDINATOR_LOAD_IN_PROGRESS until they are loaded.
-    pub(crate) fn list(&self) -> Result<Vec<GroupView>, ErrorCode> {
+    pub(crate) fn list(&self) -> Result<Vec<GroupListing>, ErrorCode> {
         if !self.loaded.load(Ordering::Acquire) {
             return Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
         }
         let cells: Vec<_> = self.table().values().cloned().collect();
-        let mut views: Vec<_> = cells.iter().map(|cell| view(&cell.lock().group)).collect();
-        views.retain(|view| view.phase != Phase::Dead);
-        views.sort_by(|one, other| one.id.cmp(&other.id));
-        Ok(views)
+        let mut listed: Vec<_> = cells.iter().map(|cell| listed(&cell.lock().group)).collect();
+        listed.retain(|group| group.phase != Phase::Dead);
+        listed.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(listed)
     }
 
     /// The committed offsets of all groups.
@@ -359,13 +367,11 @@ impl Coordinator {
     }
 }
 
-fn view(group: &Group) -> GroupView {
-    GroupView {
+fn listed(group: &Group) -> GroupListing {
+    GroupListing {
         id: group.id().to_owned(),
         phase: group.phase(),
         protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
-        protocol: group.protocol().unwrap_or_default().to_owned(),
-        record: group.to_record(),
     }
 }
 

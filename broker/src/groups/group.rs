@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use wire::ErrorCode;
 
 use super::member::Member;
@@ -263,7 +264,7 @@ impl Group {
         }
         if !written {
             for member in self.members.values_mut() {
-                member.assignment.clear();
+                member.assignment = Bytes::new();
             }
             let mut actions = self.refuse_syncs(ErrorCode::COORDINATOR_NOT_AVAILABLE);
             self.prepare_rebalance(now_ms, &mut actions);

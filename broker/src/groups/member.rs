@@ -3,6 +3,8 @@
 //! Owns: the member's identity, protocols, timeouts and the answers it waits for.
 //! Does not own: any decision about the group (`group`), any clock.
 
+use bytes::Bytes;
+
 use super::Token;
 
 /// A protocol a member offers, with metadata that only other members understand.
@@ -10,8 +12,9 @@ use super::Token;
 pub(crate) struct Protocol {
     /// The protocol's name (an assignor, for consumers).
     pub(crate) name: String,
-    /// Opaque to the broker: it is handed to the leader as it came.
-    pub(crate) metadata: Vec<u8>,
+    /// Opaque to the broker: it is handed to the leader as it came. Shared with answers and records, never with the
+    /// frame that it came in, which is much larger.
+    pub(crate) metadata: Bytes,
 }
 
 /// A member of a classic group.
@@ -31,8 +34,8 @@ pub(crate) struct Member {
     pub(crate) session_timeout_ms: i64,
     /// In order of preference.
     pub(crate) protocols: Vec<Protocol>,
-    /// Opaque, from the leader.
-    pub(crate) assignment: Vec<u8>,
+    /// Opaque, from the leader; shared like the metadata.
+    pub(crate) assignment: Bytes,
     /// The JoinGroup that waits for the rebalance to complete.
     pub(crate) waiting_join: Option<Token>,
     /// The SyncGroup that waits for the leader's assignment.
@@ -45,8 +48,9 @@ pub(crate) struct Member {
 
 impl Member {
     /// The metadata the member offered for `protocol`; empty when it did not offer it.
-    pub(crate) fn metadata_for(&self, protocol: &str) -> &[u8] {
-        self.protocols.iter().find(|offer| offer.name == protocol).map_or(&[], |offer| &offer.metadata)
+    pub(crate) fn metadata_for(&self, protocol: &str) -> Bytes {
+        let offer = self.protocols.iter().find(|offer| offer.name == protocol);
+        offer.map(|offer| offer.metadata.clone()).unwrap_or_default()
     }
 
     /// What the member takes in memory, but for what all members take alike.

@@ -8,6 +8,7 @@
 //!
 //! Keys of other versions belong to group protocols that are not served; they are passed over.
 
+use bytes::Bytes;
 use wire::ids::TopicId;
 
 use crate::fields::{DamagedField, FieldReader, put_bytes, put_compact_text, put_text, put_varint};
@@ -174,9 +175,9 @@ pub(crate) struct MemberValue {
     /// How long the member may stay silent, milliseconds.
     pub(crate) session_timeout_ms: i32,
     /// What the member offered for the protocol chosen.
-    pub(crate) subscription: Vec<u8>,
+    pub(crate) subscription: Bytes,
     /// What it was assigned.
-    pub(crate) assignment: Vec<u8>,
+    pub(crate) assignment: Bytes,
 }
 
 impl GroupValue {
@@ -238,8 +239,8 @@ impl MemberValue {
         let client_host = fields.text(flexible, "client host")?;
         let rebalance_timeout = if version >= 1 { Some(fields.i32("rebalance timeout")?) } else { None };
         let session_timeout_ms = fields.i32("session timeout")?;
-        let subscription = fields.bytes(flexible, "subscription")?;
-        let assignment = fields.bytes(flexible, "assignment")?;
+        let subscription = Bytes::from(fields.bytes(flexible, "subscription")?);
+        let assignment = Bytes::from(fields.bytes(flexible, "assignment")?);
         if flexible {
             fields.tagged(|_, _| Ok(()))?;
         }

@@ -1,5 +1,6 @@
 //! Groups against hand-written histories and against random ones.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use wire::ErrorCode;
 use wire::ids::TopicId;
@@ -59,8 +60,8 @@ fn group_records_are_kafkas_own_bytes() {
         client_host: "/127.0.0.1".into(),
         rebalance_timeout_ms: 300_000,
         session_timeout_ms: 45_000,
-        subscription: vec![1, 2],
-        assignment: vec![3],
+        subscription: Bytes::from_static(&[1, 2]),
+        assignment: Bytes::from_static(&[3]),
     };
     let value = GroupValue {
         protocol_type: "consumer".into(),
@@ -132,7 +133,7 @@ impl Scene {
             rebalance_timeout_ms: REBALANCE_MS,
             session_timeout_ms: SESSION_MS,
             protocol_type: "consumer".into(),
-            protocols: vec![Protocol { name: "range".into(), metadata: vec![1] }],
+            protocols: vec![Protocol { name: "range".into(), metadata: Bytes::from_static(&[1]) }],
             require_known_member_id: false,
             understands_skip: true,
             fresh_member_id: format!("m-{}", self.next),
@@ -152,7 +153,10 @@ impl Scene {
             caller: caller(member_id, generation),
             protocol_type: Some("consumer".into()),
             protocol: Some("range".into()),
-            assignments: parts.iter().map(|(id, part)| ((*id).to_owned(), vec![*part])).collect(),
+            assignments: parts
+                .iter()
+                .map(|(id, part)| ((*id).to_owned(), Bytes::copy_from_slice(&[*part])))
+                .collect(),
         };
         (Token(self.next), self.group.sync(sync, self.now_ms))
     }
@@ -166,7 +170,7 @@ impl Scene {
         assert_eq!(actions, [Action::Persist(1)]);
         let actions = scene.group.persisted(1, true, 0);
         assert!(
-            matches!(&actions[..], [Action::Synced(_, SyncAnswer { assignment, .. })] if assignment == &[7])
+            matches!(&actions[..], [Action::Synced(_, SyncAnswer { assignment, .. })] if assignment[..] == [7])
         );
         (scene, id)
     }
@@ -296,7 +300,9 @@ fn a_static_member_comes_back_without_a_rebalance_and_fences_its_predecessor() {
     assert!(actions.contains(&Action::Persist(1)), "the new member id is recorded");
     let new = answer.member_id.clone();
     let (token, actions) = scene.sync(&new, 1, &[]);
-    assert!(matches!(&actions[..], [Action::Synced(of, answer)] if *of == token && answer.assignment == [7]));
+    assert!(
+        matches!(&actions[..], [Action::Synced(of, answer)] if *of == token && answer.assignment[..] == [7])
+    );
     let fenced = Caller { instance_id: Some("node-a".into()), ..caller(&old, 1) };
     assert_eq!(scene.group.heartbeat(&fenced, 0), Err(ErrorCode::FENCED_INSTANCE_ID));
     assert_eq!(scene.group.heartbeat(&caller(&old, 1), 0), Err(ErrorCode::UNKNOWN_MEMBER_ID));
@@ -366,7 +372,7 @@ proptest! {
                     let (token, actions) = scene.join_with(&id, |join| {
                         join.instance_id = is_static.then(|| format!("static-{member}"));
                         if sticky {
-                            join.protocols.insert(0, Protocol { name: "sticky".into(), metadata: vec![2] });
+                            join.protocols.insert(0, Protocol { name: "sticky".into(), metadata: Bytes::from_static(&[2]) });
                         }
                     });
                     asked.insert(token, Some(member));
@@ -378,7 +384,7 @@ proptest! {
                     let token = Token(scene.next);
                     asked.insert(token, None);
                     let caller = caller(&id, scene.group.generation());
-                    let assignments = vec![(id, vec![1])];
+                    let assignments = vec![(id, Bytes::from_static(&[1]))];
                     let sync = Sync { token, caller, protocol_type: None, protocol: None, assignments };
                     scene.group.sync(sync, scene.now_ms)
                 }

@@ -120,7 +120,7 @@ fn join(member_id: &str, metadata_bytes: usize) -> Join {
         rebalance_timeout_ms: 60_000,
         session_timeout_ms: SESSION_MS,
         protocol_type: "consumer".into(),
-        protocols: vec![Protocol { name: "range".into(), metadata: vec![1; metadata_bytes] }],
+        protocols: vec![Protocol { name: "range".into(), metadata: vec![1_u8; metadata_bytes].into() }],
         require_known_member_id: false,
         understands_skip: true,
         fresh_member_id: "m-1".into(),
@@ -201,6 +201,22 @@ async fn a_group_that_never_formed_is_forgotten() {
     assert!(bench.coordinator.find("g").is_none());
     assert_eq!(bench.coordinator.memory.held_bytes(), 0);
     assert_eq!(bench.log.0.hot().high_watermark(), Offset(0), "no tombstone was written");
+}
+
+#[test]
+fn what_is_described_is_shared_with_the_members() {
+    let bench = Bench::new();
+    let cell = bench.coordinator.find_or_make("g").unwrap();
+    let offered = join("", 5_000);
+    let metadata = offered.protocols[0].metadata.clone();
+    let mut locked = cell.lock();
+    locked.group.join(offered, 0);
+    // The first rebalance waits for more members, then it takes what is there, and a protocol is chosen.
+    locked.group.tick(3_000);
+    drop(locked);
+    let described = bench.coordinator.describe("g").unwrap().expect("the group was made");
+    assert_eq!(described.record.members[0].subscription, metadata);
+    assert_eq!(described.record.members[0].subscription.as_ptr(), metadata.as_ptr(), "the bytes were copied");
 }
 
 #[tokio::test]

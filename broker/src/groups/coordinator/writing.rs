@@ -20,6 +20,14 @@ pub(crate) type KeyValue = (Vec<u8>, Option<Vec<u8>>);
 /// What a batch and a key add to a group's record.
 const RECORD_ROOM_BYTES: usize = 512;
 
+/// An OffsetCommit under way: whose it is, and where it goes.
+struct Commit {
+    partition: Arc<Partition>,
+    cell: Arc<GroupCell>,
+    group: String,
+    caller: Caller,
+}
+
 impl Coordinator {
     pub(super) async fn persist(self: &Arc<Self>, cell: &Arc<GroupCell>, generation: i32) {
         let written = self.write_group(cell, generation).await;
@@ -78,52 +86,37 @@ impl Coordinator {
             None if caller.generation < 0 && caller.member_id.is_empty() => self.find_or_make(group)?,
             None => return Err(ErrorCode::ILLEGAL_GENERATION),
         };
-        let (coordinator, group) = (Arc::clone(self), group.to_owned());
+        let commit = Commit { partition, cell, group: group.to_owned(), caller };
+        let coordinator = Arc::clone(self);
         let work = async move {
-            let outcome = coordinator.commit_now(&partition, &cell, &group, &caller, offsets).await;
+            let outcome = coordinator.commit_now(&commit, offsets).await;
             if outcome.is_err() {
                 // A group that was made for a commit which was then refused would stay for ever.
-                coordinator.forget_unformed(&group, &cell);
+                coordinator.forget_unformed(&commit.group, &commit.cell);
             }
             outcome
         };
         tokio::spawn(work).await.unwrap_or(Err(ErrorCode::UNKNOWN_SERVER_ERROR))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the checked parts of one request, named at the only call")]
-    async fn commit_now(
-        &self,
-        partition: &Partition,
-        cell: &GroupCell,
-        group: &str,
-        caller: &Caller,
-        offsets: Vec<NewOffset>,
-    ) -> Result<(), ErrorCode> {
+    async fn commit_now(&self, commit: &Commit, offsets: Vec<NewOffset>) -> Result<(), ErrorCode> {
         {
-            let mut locked = cell.lock();
-            locked.group.check_commit(caller, self.now_ms())?;
+            let mut locked = commit.cell.lock();
+            locked.group.check_commit(&commit.caller, self.now_ms())?;
             locked.commits_under_way += 1;
         }
-        let outcome = self.commit_chunks(partition, cell, group, caller, offsets).await;
-        cell.lock().commits_under_way -= 1;
+        let outcome = self.commit_chunks(commit, offsets).await;
+        commit.cell.lock().commits_under_way -= 1;
         outcome
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the checked parts of one request, named at the only call")]
-    async fn commit_chunks(
-        &self,
-        partition: &Partition,
-        cell: &GroupCell,
-        group: &str,
-        caller: &Caller,
-        offsets: Vec<NewOffset>,
-    ) -> Result<(), ErrorCode> {
+    async fn commit_chunks(&self, commit: &Commit, offsets: Vec<NewOffset>) -> Result<(), ErrorCode> {
+        let Commit { partition, cell, group, caller } = commit;
         for chunk in chunks(offsets) {
             let records: Vec<KeyValue> = chunk
                 .iter()
                 .map(|NewOffset { key: (topic, number), value }| {
-                    let key =
-                        Key::Offset { group: group.to_owned(), topic: topic.clone(), partition: *number };
+                    let key = Key::Offset { group: group.clone(), topic: topic.clone(), partition: *number };
                     (key.encode(), Some(value.encode()))
                 })
                 .collect();

@@ -1,5 +1,6 @@
 //! What a group is told and what it answers, in words of its own.
 
+use bytes::Bytes;
 use wire::ErrorCode;
 
 use crate::groups::Token;
@@ -63,7 +64,7 @@ pub(crate) struct JoinedMember {
     /// The static identity, if any.
     pub(crate) instance_id: Option<String>,
     /// Opaque to the broker.
-    pub(crate) metadata: Vec<u8>,
+    pub(crate) metadata: Bytes,
 }
 
 impl JoinAnswer {
@@ -94,7 +95,7 @@ pub(crate) struct Sync {
     /// What the member believes was chosen (v5).
     pub(crate) protocol: Option<String>,
     /// From the leader: assignment per member id.
-    pub(crate) assignments: Vec<(String, Vec<u8>)>,
+    pub(crate) assignments: Vec<(String, Bytes)>,
 }
 
 /// Who speaks: member, generation and static identity, as most requests carry them.
@@ -118,13 +119,13 @@ pub(crate) struct SyncAnswer {
     /// The protocol chosen.
     pub(crate) protocol: Option<String>,
     /// Opaque, from the leader.
-    pub(crate) assignment: Vec<u8>,
+    pub(crate) assignment: Bytes,
 }
 
 impl SyncAnswer {
     /// A refusal.
     pub(crate) fn refused(error: ErrorCode) -> Self {
-        Self { error, protocol_type: None, protocol: None, assignment: Vec::new() }
+        Self { error, protocol_type: None, protocol: None, assignment: Bytes::new() }
     }
 }
 

@@ -1,5 +1,7 @@
 //! How members come, change and go, and how a rebalance starts and completes.
 
+use bytes::Bytes;
+
 use super::{
     Action, ErrorCode, Group, InitialDelay, Join, JoinAnswer, JoinedMember, Phase, Rebalance, SyncAnswer,
 };
@@ -23,7 +25,7 @@ impl Group {
                 rebalance_timeout_ms: join.rebalance_timeout_ms,
                 session_timeout_ms: join.session_timeout_ms,
                 protocols: join.protocols,
-                assignment: Vec::new(),
+                assignment: Bytes::new(),
                 waiting_join: Some(join.token),
                 waiting_sync: None,
                 expires_at_ms: now_ms + NEW_MEMBER_TIMEOUT_MS,
@@ -154,7 +156,7 @@ impl Group {
     pub(super) fn prepare_rebalance(&mut self, now_ms: i64, actions: &mut Vec<Action>) {
         if self.phase == Phase::CompletingRebalance {
             for member in self.members.values_mut() {
-                member.assignment.clear();
+                member.assignment = Bytes::new();
             }
             actions.extend(self.refuse_syncs(ErrorCode::REBALANCE_IN_PROGRESS));
         }
@@ -288,7 +290,7 @@ impl Group {
                 .map(|member| JoinedMember {
                     member_id: member.id.clone(),
                     instance_id: member.instance_id.clone(),
-                    metadata: member.metadata_for(&protocol).to_vec(),
+                    metadata: member.metadata_for(&protocol),
                 })
                 .collect()
         } else {

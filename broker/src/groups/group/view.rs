@@ -20,11 +20,6 @@ impl Group {
         self.protocol_type.as_deref()
     }
 
-    /// The protocol chosen.
-    pub(crate) fn protocol(&self) -> Option<&str> {
-        self.protocol.as_deref()
-    }
-
     /// The current generation.
     pub(crate) fn generation(&self) -> i32 {
         self.generation
@@ -58,7 +53,7 @@ impl Group {
         self.phase_since_ms
     }
 
-    /// The record that holds this group.
+    /// The record that holds this group; it shares the members' metadata and assignments with them.
     pub(crate) fn to_record(&self) -> GroupValue {
         let protocol = self.protocol.clone().unwrap_or_default();
         GroupValue {
@@ -77,7 +72,7 @@ impl Group {
                     client_host: member.client_host.clone(),
                     rebalance_timeout_ms: i32::try_from(member.rebalance_timeout_ms).unwrap_or(i32::MAX),
                     session_timeout_ms: i32::try_from(member.session_timeout_ms).unwrap_or(i32::MAX),
-                    subscription: member.metadata_for(&protocol).to_vec(),
+                    subscription: member.metadata_for(&protocol),
                     assignment: member.assignment.clone(),
                 })
                 .collect(),
