@@ -3,6 +3,10 @@
 //! One task per partition gathers records into a batch, sends it, and sends the same batch again until the broker has
 //! said what became of it; one batch is under way per partition, so order holds and a repeated batch is recognised.
 //!
+//! A repeated batch is recognised for as long as the broker remembers the producer. Apache Kafka counts that by record
+//! time (`producer.id.expiration.ms`): killed after it appended records older than that and before it answered, it takes
+//! the repetition for a new batch, for this producer as for Kafka's own. Longhaul counts by append time.
+//!
 //! Owns: batching, sequences, repetition. Does not own: copying batches as they are (`produce.rs` is for that).
 
 use std::collections::HashMap;
