@@ -15,8 +15,8 @@ use tiering::local::{LocalLog, LocalSegment, SegmentContent};
 use wire::ids::Offset;
 
 use crate::clock::Clock;
+use crate::housekeeping;
 use crate::metadata::image::{MetadataImage, TopicEntry};
-use crate::retention;
 use crate::topic_config::TopicConfig;
 
 /// One partition's local log, for the archiver.
@@ -63,7 +63,7 @@ impl ArchivedLog {
         };
         let Some(committed) = committed else { return };
         let pass = RetentionPass {
-            policy: retention::policy(&config),
+            policy: housekeeping::policy(&config),
             limits: Limits { age_ms: config.local_retention_ms, size_bytes: config.local_retention_bytes },
             time,
         };

@@ -302,8 +302,9 @@ impl Broker {
         mut wish: NewTopic,
         validate_only: bool,
     ) -> Result<MetadataRecord, ChangeError> {
-        let compacted = wish.configs.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
-        if self.tier.is_some() && !compacted {
+        // What contradicts itself is refused below, and by the name that the client gave.
+        let may_tier = TopicConfig::resolve(&wish.configs).is_ok_and(|config| !config.compact);
+        if self.tier.is_some() && may_tier {
             wish.configs.entry("remote.storage.enable".to_owned()).or_insert_with(|| "true".to_owned());
         }
         if validate_only {

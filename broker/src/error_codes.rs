@@ -8,6 +8,7 @@ use tiering::ReadError as TierReadError;
 use wire::ErrorCode;
 use wire::batch::BatchError;
 
+use crate::broker::ChangeError as TopicChangeError;
 use crate::metadata::CommitMetadataError;
 use crate::metadata::changes::ChangeRefused;
 use crate::partition::{AppendRefused, ReadRefused};
@@ -92,9 +93,10 @@ pub(crate) fn of_read(refused: &ReadRefused) -> ErrorCode {
     match refused {
         ReadRefused::Hot(error) => of_hot_read(error),
         ReadRefused::Cold(error) => match error {
-            TierReadError::NotReady { .. } | TierReadError::Unavailable { .. } => {
-                ErrorCode::REPLICA_NOT_AVAILABLE
-            }
+            // Clients try again: a store comes back, and so do rights.
+            TierReadError::NotReady { .. }
+            | TierReadError::Unavailable { .. }
+            | TierReadError::Denied { .. } => ErrorCode::REPLICA_NOT_AVAILABLE,
             TierReadError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
             // Not a code that clients try again without a word.
             TierReadError::Damaged { .. } => ErrorCode::CORRUPT_MESSAGE,
@@ -132,6 +134,15 @@ pub(crate) fn of_change(error: &ChangeError) -> ErrorCode {
     }
 }
 
+/// The code of a change of topics that did not come about.
+pub(crate) fn of_topic_change(error: &TopicChangeError) -> ErrorCode {
+    match error {
+        TopicChangeError::Refused(refused) => of_change_refused(refused),
+        TopicChangeError::Commit(error) => of_metadata(error),
+        TopicChangeError::Log(error) => of_commit(error),
+    }
+}
+
 /// The code of a metadata change that is refused.
 pub(crate) fn of_change_refused(refused: &ChangeRefused) -> ErrorCode {
     match refused {
@@ -149,6 +160,6 @@ pub(crate) fn of_change_refused(refused: &ChangeRefused) -> ErrorCode {
 }
 
 /// The code of a metadata log that cannot be written.
-pub(crate) fn of_metadata(_error: &CommitMetadataError) -> ErrorCode {
+fn of_metadata(_error: &CommitMetadataError) -> ErrorCode {
     ErrorCode::KAFKA_STORAGE_ERROR
 }

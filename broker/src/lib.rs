@@ -2,7 +2,11 @@
 //!
 //! Reading order: [`options`](BrokerOptions) and `serve`, a broker's life; `connection`, from bytes to requests and
 //! back; `api`, what each request does; `broker`, the state they share; `partition`, where hot and cold meet; `groups`;
-//! `metadata`; `retention` and `archive`, what leaves the local disk; `rebuild`, a lost folder written anew from the store.
+//! `metadata`; `housekeeping` and `archive`, what leaves the local disk; `restore`, a lost folder written anew from the store.
+//!
+//! Owns: what clients are told, the cluster's metadata, groups.
+//! Does not own: the bytes of messages and batches (`wire`), of segments and the journal (`hotlog`), of the store
+//! (`tiering`), or the command line (`cli`).
 //!
 //! Invariants:
 //!   A. The thread that read a produce request appends; it never blocks on room, on the journal or on a disk.
@@ -20,13 +24,13 @@ mod error_codes;
 mod fetch_sessions;
 mod fields;
 mod groups;
+mod housekeeping;
 mod limits;
 mod metadata;
 mod metrics;
 mod options;
 mod partition;
-pub mod rebuild;
-mod retention;
+pub mod restore;
 mod serve;
 mod status;
 mod topic_config;

@@ -1,4 +1,7 @@
 //! The bounds of the broker, each with its unit and its reason; those of one API stand in it.
+//!
+//! Does not own: the counts of groups, members and offsets (`groups`), the bounds of the log (`hotlog::limits`) and
+//! of the store (`tiering::limits`), nor what happens at a bound: whoever holds the thing decides.
 
 use std::time::Duration;
 
@@ -71,5 +74,7 @@ pub(crate) const MAX_PROTOCOLS_PER_MEMBER: usize = 64;
 pub(crate) const MAX_MEMBER_METADATA_BYTES: usize = 1 << 20;
 /// What a leader may assign to one member.
 pub(crate) const MAX_ASSIGNMENT_BYTES: usize = 1 << 20;
+/// Members' names, metadata and assignments in one answer to DescribeGroups; the group that reaches it comes whole.
+pub(crate) const MAX_DESCRIBED_BYTES: usize = 32 << 20;
 /// What all members of all groups hold together: names, metadata and assignments, those of requests under way included.
 pub(crate) const GROUP_MEMORY_BYTES: usize = 256 << 20;

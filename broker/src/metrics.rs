@@ -1,4 +1,7 @@
 //! The broker's own figures, as atomics that the hot path adds to and the admin listener reads.
+//!
+//! Owns: their names and help.
+//! Does not own: the store's figures (`tiering`, shown by `status`), the listener and its text (`control`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

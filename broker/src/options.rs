@@ -1,4 +1,7 @@
 //! What a broker is started with, and what is refused before anything is touched.
+//!
+//! Owns: the fields and the checks that need no disk.
+//! Does not own: the flags (`cli`), whether the data folder and the store fit them (`serve`).
 
 use std::path::PathBuf;
 

@@ -1,5 +1,9 @@
 //! A broker's life: open, recover, serve, stop.
 //!
+//! Owns: the order of both, and the tasks beside the listener.
+//! Does not own: each step (`hotlog`, `tiering`, `broker`, `groups`), a lost folder written anew (`restore`),
+//! signals (`cli`).
+//!
 //! In order: the options are checked; the log directory is opened and its metadata replayed, which says which topics
 //! the journal may name; the log recovers; the store is opened, which may refuse the folder; topics are opened; clients
 //! are served; groups are loaded beside that. A stop accepts nobody new, lets what was begun come to its end, closes
@@ -29,7 +33,7 @@ use crate::metadata::records::MetadataRecord;
 use crate::options::{BrokerOptions, OptionsError};
 use crate::partition::{Partition, ReadRefused};
 use crate::waiters::WaiterTable;
-use crate::{retention, status};
+use crate::{housekeeping, status};
 
 /// Memory that reads from the store may take in all.
 const TIER_READ_BUDGET_BYTES: usize = 256 << 20;
@@ -70,7 +74,7 @@ pub enum ServeError {
     #[error(
         "data folder {path} was rebuilt from a store, and not to its end: empty it and run `longhaul tier recover` again"
     )]
-    HalfRebuilt {
+    HalfRestored {
         /// The folder.
         path: PathBuf,
     },
@@ -250,7 +254,7 @@ async fn start(
     // One that died before its store took it has an identity and nothing else: the store treats it as one that begins.
     let has_served = image.topics().next().is_some();
     if fresh && (image.topics().next().is_some() || image.next_producer_id > 0) {
-        return Err(ServeError::HalfRebuilt { path: options.data.clone() });
+        return Err(ServeError::HalfRestored { path: options.data.clone() });
     }
     let identity = match &image.identity {
         Some(identity) => identity.clone(),
@@ -334,7 +338,7 @@ async fn run(
         tokio::spawn(load_groups(Arc::clone(broker))),
         tokio::spawn(Arc::clone(&broker.groups).run_timers()),
         tokio::spawn(expire_groups(Arc::clone(broker))),
-        tokio::spawn(retention::run(Arc::clone(broker))),
+        tokio::spawn(housekeeping::run(Arc::clone(broker))),
     ];
     tracing::info!(
         listen = %bound,

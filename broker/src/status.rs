@@ -1,13 +1,18 @@
 //! What the broker says of itself on the admin address.
+//!
+//! Owns: the figures in the control API's words, and which troubles of the store are alarms.
+//! Does not own: the figures (`hotlog`, `tiering`, `metrics`), the broker's alarms (`broker`), the listener
+//! (`control`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use control::v1::{BrokerStatus, PartitionStatus, StatusReply, StoreStatus, TopicStatus};
-use control::{Kind, Metric, Subject};
+use control::{Kind, Metric, Sample, Subject};
 
-use tiering::{TierMetrics, TierState, TierStatus};
+use tiering::store::{Right, StoreFailure};
+use tiering::{Tier, TierMetrics, TierState, TierStatus};
 use wire::ids::Offset;
 
 use crate::broker::Broker;
@@ -77,20 +82,40 @@ fn tier_metrics(figures: &TierMetrics) -> Vec<Metric> {
     ]
 }
 
-fn store_status(tier: &TierStatus) -> StoreStatus {
+/// Which rights on the store fail, by name.
+fn store_metric(failures: &[StoreFailure]) -> Metric {
+    let sample = |right: Right| {
+        let fails = failures.iter().any(|failure| failure.right == right);
+        Sample { labels: vec![("right", right.name().to_owned())], value: f64::from(u8::from(fails)) }
+    };
+    Metric {
+        name: "longhaul_tier_store_failing",
+        help: "Whether nothing has worked by a right on the store since it failed",
+        kind: Kind::Gauge,
+        samples: Right::ALL.map(sample).into(),
+    }
+}
+
+fn store_status(tier: &TierStatus, failures: &[StoreFailure]) -> StoreStatus {
+    let failing_since_ms = failures.iter().map(|failure| failure.since_ms).min();
     let failure = match &tier.state {
-        TierState::Ready => None,
+        TierState::Ready if failures.is_empty() => None,
+        TierState::Ready => {
+            let details: Vec<&str> = failures.iter().map(|failure| failure.detail.as_str()).collect();
+            Some(details.join("; "))
+        }
         TierState::Connecting { last_error } => Some(format!("not reached yet: {last_error}")),
         TierState::Refused { reason } => Some(reason.clone()),
     };
-    StoreStatus { url: tier.store.clone(), failure, ..StoreStatus::default() }
+    StoreStatus { url: tier.store.clone(), failure, failing_since_ms }
 }
 
 impl Subject for AdminSubject {
     fn status(&self) -> StatusReply {
         let broker = &self.broker;
         let topics = broker.topics();
-        let tier = broker.tier.as_ref().map(tiering::Tier::status);
+        let tier = broker.tier.as_ref().map(Tier::status);
+        let failures = broker.tier.as_ref().map(Tier::store_failures).unwrap_or_default();
         let tiered: HashMap<(&str, i32), &tiering::PartitionStatus> = tier
             .iter()
             .flat_map(|tier| &tier.partitions)
@@ -130,7 +155,7 @@ impl Subject for AdminSubject {
                 listen: self.listen.clone(),
                 flush: self.flush.clone(),
                 topics: described.collect(),
-                store: tier.as_ref().map(store_status),
+                store: tier.as_ref().map(|tier| store_status(tier, &failures)),
                 alarms,
                 connections: u32::try_from(broker.metrics.connections.load(Ordering::Relaxed))
                     .unwrap_or(u32::MAX),
@@ -143,6 +168,7 @@ impl Subject for AdminSubject {
         let mut metrics = self.broker.metrics.snapshot();
         if let Some(tier) = &self.broker.tier {
             metrics.extend(tier_metrics(&tier.metrics()));
+            metrics.push(store_metric(&tier.store_failures()));
         }
         metrics
     }

@@ -1,7 +1,7 @@
 //! Topic configurations: Kafka's names, types, defaults and bounds, and what this broker makes of them.
 //!
 //! Owns: the table of settings, their validation, and [`TopicConfig`], the resolved values.
-//! Does not own: where overrides are stored (`metadata`), nor who acts on a value (`partition`, `retention`).
+//! Does not own: where overrides are stored (`metadata`), nor who acts on a value (`partition`, `housekeeping`).
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,9 @@
 //! Topics as requests look them up: by name or by id, with resolved settings and open partitions.
 //!
+//! Owns: the table.
+//! Does not own: what exists (`metadata::image`), opening and publishing it (`broker`), what settings mean
+//! (`topic_config`).
+//!
 //! A table is never changed: a new one takes its place, so a request sees one state from start to end.
 
 use std::collections::{BTreeMap, HashMap};

@@ -121,6 +121,13 @@ fn print_failover(report: &Failover) {
             }
         }
     }
+    for missing in &report.not_synced {
+        println!(
+            "  group {} on {}-{} is not synced: it reads by its own auto.offset.reset; earliest reads up to {} again, \
+             latest skips them",
+            missing.group, missing.topic, missing.partition, missing.to
+        );
+    }
     match &report.sync_pass {
         Some(pass) => println!(
             "  groups are as the source had them {:.1} s ago; one that first committed after that has no position here",

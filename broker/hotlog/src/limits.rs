@@ -1,4 +1,6 @@
 //! The limits of the log, each with its unit and its reason; those of one format stand beside it.
+//!
+//! Does not own: what one log is opened with instead of a default (`options`), nor what happens at a bound.
 
 /// The unit of journal commits and segment writes where the device asks for less.
 pub const BLOCK_BYTES: u32 = 4096;

@@ -2,6 +2,8 @@
 //!
 //! Behaviour: a version that is not served is answered in version 0 with the ranges (KIP-511). No features are
 //! finalized, so that clients use neither transactions of version 2 nor newer group protocols.
+//! Owns: the rule for clients' names.
+//! Does not own: the ranges, nor the answer to a version that is not served (`wire::header`).
 
 use std::sync::Arc;
 

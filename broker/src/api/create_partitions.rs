@@ -1,8 +1,10 @@
 //! CreatePartitions: more partitions for a topic, never fewer.
+//!
+//! Owns: the check of replicas assigned by hand.
+//! Does not own: whether the topic may grow (`metadata::changes`), opening what is new (`broker`).
 
 use std::sync::Arc;
 
-use wire::ErrorCode;
 use wire::api::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult,
 };
@@ -21,10 +23,7 @@ pub(super) async fn run(
     for topic in &request.topics {
         let mut result = CreatePartitionsTopicResult { name: topic.name.clone(), ..Default::default() };
         if let Err(error) = grow(broker, topic, request.validate_only).await {
-            result.error_code = match &error {
-                ChangeError::Refused(refused) => error_codes::of_change_refused(refused),
-                ChangeError::Commit(_) | ChangeError::Log(_) => ErrorCode::KAFKA_STORAGE_ERROR,
-            };
+            result.error_code = error_codes::of_topic_change(&error);
             result.error_message = message(&error);
         }
         response.results.push(result);

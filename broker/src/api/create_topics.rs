@@ -3,6 +3,9 @@
 //! Behaviour: each topic is made or refused on its own. -1 takes the broker's default number of partitions or replicas;
 //! replicas assigned by hand must all be this broker. A topic named twice is refused twice.
 //! Version notes: 4 defaults by -1; 5 the configs in the answer; 7 the topic's id.
+//! Owns: from an entry of the request to a wish, and back to an answer.
+//! Does not own: whether the wish is granted (`metadata::changes`), whether the topic is tiered (`broker`), its
+//! settings (`topic_config`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -58,12 +61,11 @@ async fn create(broker: &Arc<Broker>, topic: &CreatableTopic, validate_only: boo
             ..CreatableTopicResult::default()
         },
         Ok(_) => failure(topic, ErrorCode::UNKNOWN_SERVER_ERROR, &"the change was not the one asked for"),
-        Err(ChangeError::Refused(refused)) => {
-            failure(topic, error_codes::of_change_refused(&refused), &refused)
-        }
-        Err(error @ (ChangeError::Commit(_) | ChangeError::Log(_))) => {
-            tracing::error!(topic = %topic.name, %error, "a topic cannot be made");
-            failure(topic, ErrorCode::KAFKA_STORAGE_ERROR, &error)
+        Err(error) => {
+            if !matches!(error, ChangeError::Refused(_)) {
+                tracing::error!(topic = %topic.name, %error, "a topic cannot be made");
+            }
+            failure(topic, error_codes::of_topic_change(&error), &error)
         }
     }
 }

@@ -1,4 +1,6 @@
 //! DeleteGroups: groups without members go, with their offsets.
+//!
+//! Owns: one code for each group. Does not own: which group may go, nor its tombstones (`groups::coordinator`).
 
 use std::sync::Arc;
 

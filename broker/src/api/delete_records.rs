@@ -1,4 +1,7 @@
 //! DeleteRecords: moves a log's start up (KIP-107), into the middle of a batch too.
+//!
+//! Owns: which topics and offsets allow it.
+//! Does not own: the move (`partition`), the deletes that follow from it (`hotlog`, `tiering`).
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! DeleteTopics, by name or (version 6) by id.
+//!
+//! Owns: finding the topic that is meant.
+//! Does not own: the decision (`metadata::changes`), taking its partitions out of service (`broker`).
 
 use std::sync::Arc;
 
@@ -59,13 +62,11 @@ async fn delete(broker: &Arc<Broker>, asked: DeleteTopicState) -> DeletableTopic
     let now_ms = broker.clock.wall_ms();
     match broker.change(|image| changes::delete_topic(image, topic.id, now_ms)).await {
         Ok(_) => tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted"),
-        Err(ChangeError::Refused(refused)) => {
-            result.error_code = error_codes::of_change_refused(&refused);
-            result.error_message = message(&refused);
-        }
         Err(error) => {
-            tracing::error!(topic = %topic.name, %error, "a topic cannot be deleted");
-            result.error_code = ErrorCode::KAFKA_STORAGE_ERROR;
+            if !matches!(error, ChangeError::Refused(_)) {
+                tracing::error!(topic = %topic.name, %error, "a topic cannot be deleted");
+            }
+            result.error_code = error_codes::of_topic_change(&error);
             result.error_message = message(&error);
         }
     }

@@ -1,4 +1,7 @@
 //! DescribeCluster: the broker and the cluster's id (KIP-700).
+//!
+//! Owns: that only brokers can be asked for, not controllers.
+//! Does not own: the cluster's id (`metadata::image`), the advertised address (`broker`).
 
 use std::sync::Arc;
 

@@ -1,6 +1,9 @@
 //! DescribeConfigs: every setting of a topic with its source, and a few of the broker.
 //!
 //! Behaviour: topics (2) and this broker (4); other resources are refused. Secrets are never among the settings.
+//! Owns: the source of each value, the list of the broker's own settings.
+//! Does not own: a topic's settings and their defaults (`topic_config`), changing them
+//! (`incremental_alter_configs`).
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! DescribeProducers: who writes to a partition, and how far (KIP-664).
+//!
+//! Owns: finding the partitions.
+//! Does not own: what is remembered of a producer, and for how long (`hotlog::producers`).
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! DescribeTopicPartitions: topics page by page (KIP-966).
+//!
+//! Owns: the order of topics, the limit of a page, the cursor. Does not own: the topics (`topics`).
 
 use std::sync::Arc;
 

@@ -5,6 +5,9 @@
 //! batch returns that batch. Sessions (KIP-227) say only what changed. Readers of committed records stop at the last
 //! stable offset and are told which transactions to leave out. Records are never null, even beside an error.
 //! Version notes: 7 sessions; 9 leader epochs; 12 diverging epochs; 13 topic ids.
+//! Owns: when an answer is enough, and its share of the memory for all fetches.
+//! Does not own: where bytes come from (`partition`), sessions (`fetch_sessions`), who is woken (`waiters`),
+//! sending (`connection`).
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 //!
 //! Behaviour: the first question makes `__consumer_offsets`. Transactions (key type 1) and share groups (2) are not
 //! served.
+//! Owns: which kinds of keys have a coordinator.
+//! Does not own: the groups (`groups`), making their topic (`broker`).
 
 use std::sync::Arc;
 

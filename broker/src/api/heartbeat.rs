@@ -1,4 +1,6 @@
 //! Heartbeat: a member's sign of life, and how it learns of a rebalance.
+//!
+//! Owns: nothing but the translation. Does not own: deadlines and what a sign of life does to them (`groups`).
 
 use std::sync::Arc;
 

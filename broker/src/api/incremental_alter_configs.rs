@@ -2,6 +2,8 @@
 //!
 //! Behaviour: the changes of one topic count all together or not at all. The broker's own settings are given on its
 //! command line and cannot be changed here.
+//! Owns: that only topics have settings to alter, each once per request.
+//! Does not own: what an operation does (`metadata::changes`), which values are valid (`topic_config`).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -56,14 +58,7 @@ async fn alter(
     } else {
         broker.change(|image| changes::alter_configs(image, name, &changes)).await.map(drop)
     };
-    result.map_err(|error| {
-        let code = match &error {
-            ChangeError::Refused(refused) => error_codes::of_change_refused(refused),
-            ChangeError::Commit(error) => error_codes::of_metadata(error),
-            ChangeError::Log(error) => error_codes::of_commit(error),
-        };
-        (code, error.to_string())
-    })
+    result.map_err(|error| (error_codes::of_topic_change(&error), error.to_string()))
 }
 
 fn changes_of(resource: &AlterConfigsResource) -> Result<Vec<ConfigChange>, (ErrorCode, String)> {

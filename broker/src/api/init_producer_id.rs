@@ -3,6 +3,8 @@
 //! Behaviour: ids come from blocks that are durable before the first of them is given out, so none is given twice.
 //! A producer that names its id and epoch (version 3, KIP-360) gets the next epoch. Transactional ids are refused:
 //! this broker serves no transactions, and says so by advertising none of their APIs.
+//! Owns: who gets a new id, the next epoch or a refusal.
+//! Does not own: the blocks of ids (`broker`), fencing by epoch (`hotlog::producers`).
 
 use std::sync::Arc;
 

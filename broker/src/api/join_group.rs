@@ -2,6 +2,9 @@
 //!
 //! Version notes: 1 rebalance timeout of its own; 4 a new member must come back with its id (KIP-394); 5 static
 //! members (KIP-345); 7 protocol type in the answer; 9 a static leader may be told to skip the assignment (KIP-814).
+//! Owns: the bounds checked before anything is copied, a new member's id, what each version understands.
+//! Does not own: the rebalance (`groups::group`), the wait (`groups::coordinator`), the memory of all groups
+//! (`groups::memory`).
 
 use std::sync::Arc;
 
@@ -79,7 +82,10 @@ fn join(context: &Context, request: &JoinGroupRequest) -> Join {
         protocols: request
             .protocols
             .iter()
-            .map(|offer| Protocol { name: String::from(&offer.name), metadata: offer.metadata.to_vec() })
+            .map(|offer| Protocol {
+                name: String::from(&offer.name),
+                metadata: Bytes::copy_from_slice(&offer.metadata),
+            })
             .collect(),
         require_known_member_id: context.version() >= KNOWN_MEMBER_SINCE,
         understands_skip: context.version() >= SKIP_SINCE,
@@ -92,7 +98,7 @@ fn respond(version: i16, answer: JoinAnswer) -> JoinGroupResponse {
     let members = answer.members.into_iter().map(|member| JoinGroupResponseMember {
         member_id: Text::from(member.member_id),
         group_instance_id: member.instance_id.map(Text::from),
-        metadata: Bytes::from(member.metadata),
+        metadata: member.metadata,
     });
     JoinGroupResponse {
         error_code: answer.error,

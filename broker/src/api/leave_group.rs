@@ -1,6 +1,7 @@
 //! LeaveGroup: members go.
 //!
 //! Version notes: up to 2 one member and one error; from 3 on several, named by member id or static identity.
+//! Owns: telling the two forms apart. Does not own: what follows for the group (`groups::group`).
 
 use std::sync::Arc;
 

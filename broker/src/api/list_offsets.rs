@@ -4,6 +4,8 @@
 //! -4 the first offset on local disk (KIP-405), -5 the last offset in the store (KIP-1005), -6 the first offset not
 //! yet in the store (KIP-1023); any other number is a time in milliseconds.
 //! Version notes: 0 answers with a list; 4 leader epochs; 7, 8, 9 and 11 bring -3, -4, -5 and -6.
+//! Owns: the meaning of the negative numbers, each from its version on.
+//! Does not own: the ends of a log and the search by time (`partition`).
 
 use std::sync::Arc;
 

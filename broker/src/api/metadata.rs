@@ -2,6 +2,8 @@
 //!
 //! Behaviour: unknown topics are made only where the broker was told to (`--dev`) and the client allows it.
 //! Version notes: 0 has no null, so an empty list asks for all topics; 4 lets the client forbid creation; 12 asks by id.
+//! Owns: which topics are asked for, and when one is made.
+//! Does not own: the topics (`topics`), how one is made (`broker`).
 
 use std::sync::Arc;
 

@@ -4,6 +4,8 @@
 //! itself, the rest is committed. The answer follows the commit of the log.
 //! Version notes: up to 4 a retention time that is passed over, as the broker's own holds; 6 leader epochs; 7 static
 //! identities; 10 topic ids.
+//! Owns: which positions are refused.
+//! Does not own: who may commit (`groups::group`), writing and expiry (`groups::coordinator`).
 
 use std::sync::Arc;
 

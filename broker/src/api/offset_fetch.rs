@@ -4,6 +4,8 @@
 //! was deleted and made anew under its name does not count for the new one.
 //! Version notes: 2 all topics by null; 7 RequireStable, which without transactions asks for nothing more; 8 several
 //! groups; 9 the reader's member id; 10 topic ids.
+//! Owns: which positions count for the topic that has the name now.
+//! Does not own: the positions and their expiry (`groups::offsets`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! OffsetForLeaderEpoch: where an epoch ended, so that a consumer notices a log that lost records (KIP-320).
+//!
+//! Owns: that an epoch nobody knows is no error.
+//! Does not own: the search in log and store (`partition`), the history (`hotlog::epochs`).
 
 use std::sync::Arc;
 

@@ -4,6 +4,9 @@
 //! batch, with nothing uncommitted held. The answer follows the commit, whether acks is 1 or all: with one broker both
 //! mean the same. With acks=0 there is no answer; a failure closes the connection, as in Kafka.
 //! Version notes: 3 to 12 name topics; 13 gives ids.
+//! Owns: the way of one request's batches into the log, and who may write to internal topics.
+//! Does not own: which batches are valid (`validation`), sequences (`hotlog::producers`), the order of requests
+//! (`connection::pipeline`).
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! How many topics and partitions a request names: work that a few bytes can ask for is bounded.
+//!
+//! Owns: the count, API by API. Does not own: the bound (`limits`), the refusal (`api`).
 
 use wire::api::Request;
 

@@ -1,4 +1,8 @@
 //! SyncGroup: the leader's assignment in, each member's part out.
+//!
+//! Owns: the bounds checked before anything is copied.
+//! Does not own: who gets what (the leading client says), the wait (`groups::coordinator`), the memory of all
+//! groups (`groups::memory`).
 
 use std::sync::Arc;
 
@@ -36,7 +40,7 @@ pub(super) async fn run(
         assignments: request
             .assignments
             .iter()
-            .map(|part| (String::from(&part.member_id), part.assignment.to_vec()))
+            .map(|part| (String::from(&part.member_id), Bytes::copy_from_slice(&part.assignment)))
             .collect(),
     };
     drop(request);
@@ -64,7 +68,7 @@ fn respond(answer: SyncAnswer) -> SyncGroupResponse {
         error_code: answer.error,
         protocol_type: answer.protocol_type.map(Text::from),
         protocol_name: answer.protocol.map(Text::from),
-        assignment: Bytes::from(answer.assignment),
+        assignment: answer.assignment,
         ..SyncGroupResponse::default()
     }
 }

@@ -1,5 +1,9 @@
 //! The buffer a connection reads into, and that frames are sliced from.
 //!
+//! Owns: the buffer, when it grows, when it is given back.
+//! Does not own: the socket and the share of memory that a large frame needs (`session`), which lengths are refused
+//! (`wire::frame`).
+//!
 //! One large read serves many small requests; a frame is a slice of the buffer, and once the requests of a read are
 //! done with, the same memory is read into again. It grows by doubling as bytes arrive, so a frame that declares
 //! 100 MiB and sends ten bytes costs ten bytes.

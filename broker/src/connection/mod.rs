@@ -1,5 +1,8 @@
 //! Connections: bytes in, requests, answers in the order of the requests, bytes out.
 //!
+//! Owns: the way of bytes between socket and request, and the reasons to close a connection (`Disconnect`).
+//! Does not own: what a request does (`api`, behind `Service`), the bounds (`limits`).
+//!
 //! * `listener` accepts, within limits, and closes who is idle, stalled or too many.
 //! * `inbound` is the buffer that frames are sliced from; it grows with what was received, never with what was declared.
 //! * `outbound` is the queue of finished answers, written by few calls; file ranges go by `sendfile` on disk threads.

@@ -1,5 +1,9 @@
 //! The requests of one connection that have begun, in order.
 //!
+//! Owns: that order, the requests under way, the gate by which a produce request holds back later ones.
+//! Does not own: what a request does (`api`), the frame that may not begin yet (`session`), answers on their way
+//! out (`outbound`).
+//!
 //! Kafka answers a connection's requests in order, and clients rely on a later one seeing what an earlier one did.
 //! So a request begins only when all before it are answered, with one exception that makes pipelining worth it:
 //! a produce request may begin while others wait for their commit, once those have been given their offsets.

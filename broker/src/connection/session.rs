@@ -1,5 +1,10 @@
 //! One connection as one task.
 //!
+//! Owns: the socket's two halves, what the connection waits for and for how long, its share of memory for a large
+//! frame.
+//! Does not own: accepting and the sweep over all connections (`listener`), what a request does (`Service`), the
+//! buffers' contents (`inbound`, `outbound`).
+//!
 //! Each turn begins what may begin, moves what is under way, writes what is finished and reads when there is room,
 //! until nothing moves. So a burst of small requests costs one read, one pass and one write.
 

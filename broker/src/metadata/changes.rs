@@ -1,4 +1,8 @@
 //! What someone wishes of the metadata becomes records, or the reason why not. Pure: ids and times are given.
+//!
+//! Owns: the rules for names, partitions and replicas, and what an operation does to a setting.
+//! Does not own: which values a setting takes (`topic_config`), applying a record (`image`), committing it (`log`;
+//! `broker` keeps the order).
 
 use wire::ids::TopicId;
 

@@ -1,4 +1,7 @@
 //! What the metadata records add up to.
+//!
+//! Owns: topics by name and by id, deleted ids, the cluster's identity, the next producer id.
+//! Does not own: whether a change is allowed (`changes`), open partitions (`topics`).
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,7 @@
 //! The metadata log of a single broker: one partition of its own hot log.
+//!
+//! Owns: records as one batch, awaited until it is durable, and their replay at a start.
+//! Does not own: a record's bytes (`records`), what they add up to (`image`), the partition's files (`hotlog`).
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,5 +1,9 @@
 //! The cluster's metadata: which topics there are, with which ids and settings, and which producer ids are taken.
 //!
+//! Owns: the seam behind which changes become durable.
+//! Does not own: the topics being served, and the order decide, commit, apply (`broker`); what a setting means
+//! (`topic_config`).
+//!
 //! * `records` are the changes, as bytes in the metadata log.
 //! * `image` is what they add up to; it only knows how to apply them.
 //! * `changes` decide: an image and a wish become records, or the reason why not.

@@ -1,5 +1,8 @@
 //! The records of the metadata log: what the cluster is, which topics it has, which producer ids are taken.
 //! `FORMAT-METADATA.md` beside this file draws the bytes; a change here is a new version there.
+//!
+//! Owns: those bytes, and the refusal of newer ones.
+//! Does not own: the primitives (`fields`), what records add up to (`image`), the batch around them (`log`).
 
 use wire::ids::TopicId;
 

@@ -1,7 +1,8 @@
 //! The requests that are served, one file each, and the table of their keys and versions.
 //!
-//! Owns: which API has which key, which versions are served, and which are announced.
-//! Does not own: what a broker does with a request.
+//! Owns: which API has which key, which versions are served, and which are announced; each file, the fields of its
+//! messages in every version.
+//! Does not own: what a broker does with a request (`broker::api`).
 //!
 //! The versions are those that Apache Kafka 4.3.1 announces, stable ones only, and two more for old clients: Produce
 //! is announced from 0 (0 to 2 are refused), and ListOffsets 0 is served.

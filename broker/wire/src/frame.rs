@@ -1,6 +1,8 @@
 //! Frames on a connection: a 32-bit length, then so many bytes. No I/O; whoever reads the socket asks here.
 //!
 //! Owns: which lengths are refused, and what to say about the first bytes of something that is not Kafka.
+//! Does not own: the buffer (`broker::connection`, `client::connection`), how long a frame may be (they say), what
+//! is in one (`header`).
 
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;

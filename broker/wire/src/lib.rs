@@ -4,6 +4,9 @@
 //! [`api`], one file for each; [`header`], what goes before a body; [`frame`], how frames lie on a connection; then
 //! [`batch`], what records lie in, and [`compress`].
 //!
+//! Owns: the bytes of all that clients and brokers say, and of the batches that logs hold.
+//! Does not own: what is done about it: answering (`broker`), asking (`client`), storing (`hotlog`).
+//!
 //! Invariants:
 //!   A. No input panics, or makes this crate allocate more than [`codec::limits`] allow for the size of its frame.
 //!   B. Records are never copied or looked into while a message is read or written.

@@ -1,12 +1,12 @@
 //! `tier recover`: a cluster whose data folder is lost comes back from its store alone.
 //!
 //! Owns: the order of the three steps, and what people read of them. Does not own: taking the cluster over
-//! (`tiering::recover`), writing the folder (`broker::rebuild`).
+//! (`tiering::recover`), writing the folder (`broker::restore`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use broker::rebuild::{self, RebuildOptions, Rebuilt};
+use broker::restore::{self, RestoreOptions, Restored};
 use serde_json::json;
 use tiering::recover::{self, PartitionReport, RecoveredCluster, RecoveryReport};
 
@@ -16,35 +16,35 @@ use crate::status::bytes;
 
 /// Looks at the folder, takes the cluster over, writes the folder, and says what is there again and what is not.
 pub(super) async fn recover(asked: &RecoverArguments) -> anyhow::Result<()> {
-    let options = RebuildOptions { data: asked.data.clone(), journal: asked.journal.clone() };
+    let options = RestoreOptions { data: asked.data.clone(), journal: asked.journal.clone() };
     // Before anything is taken over: a slip in --data must not fence a broker that serves.
-    rebuild::prepare(&options)?;
+    restore::prepare(&options)?;
     let cluster = recover::recover(&asked.store.store).await?;
-    let rebuilt = rebuild::rebuild(&options, &cluster).await?;
+    let restored = restore::restore(&options, &cluster).await?;
     if asked.store.json {
-        println!("{}", answer(&cluster, rebuilt));
+        println!("{}", answer(&cluster, restored));
     } else {
-        print!("{}", text(asked, &cluster, rebuilt));
+        print!("{}", text(asked, &cluster, restored));
     }
     Ok(())
 }
 
-fn answer(cluster: &RecoveredCluster, rebuilt: Rebuilt) -> serde_json::Value {
+fn answer(cluster: &RecoveredCluster, restored: Restored) -> serde_json::Value {
     json!({
         "cluster": cluster.identity.cluster_name,
         "cluster_id": cluster.identity.cluster_id,
         "recovery_generation": cluster.identity.recovery_generation,
-        "topics": rebuilt.topics,
-        "partitions": rebuilt.partitions,
-        "groups": rebuilt.groups,
-        "group_offsets": rebuilt.group_offsets,
+        "topics": restored.topics,
+        "partitions": restored.partitions,
+        "groups": restored.groups,
+        "group_offsets": restored.group_offsets,
         "next_leader_epoch": cluster.next_leader_epoch.0,
         "next_producer_id": cluster.next_producer_id.0,
         "report": cluster.report,
     })
 }
 
-fn text(asked: &RecoverArguments, cluster: &RecoveredCluster, rebuilt: Rebuilt) -> String {
+fn text(asked: &RecoverArguments, cluster: &RecoveredCluster, restored: Restored) -> String {
     let mut out = String::new();
     let (identity, report) = (&cluster.identity, &cluster.report);
     let (store, data, now_ms) = (&asked.store.store, asked.data.display(), clock::now_ms());
@@ -58,8 +58,8 @@ fn text(asked: &RecoverArguments, cluster: &RecoveredCluster, rebuilt: Rebuilt) 
         &mut out,
         format_args!(
             "  {} topics, {} partitions; settings as {} ago",
-            rebuilt.topics,
-            rebuilt.partitions,
+            restored.topics,
+            restored.partitions,
             age(now_ms - report.cluster_manifest_at_ms)
         ),
     );
@@ -68,8 +68,8 @@ fn text(asked: &RecoverArguments, cluster: &RecoveredCluster, rebuilt: Rebuilt) 
             &mut out,
             format_args!(
                 "  {} offsets of {} groups, as {} ago: what they committed since is lost, and read again",
-                rebuilt.group_offsets,
-                rebuilt.groups,
+                restored.group_offsets,
+                restored.groups,
                 age(now_ms - at_ms)
             ),
         ),

@@ -1,5 +1,9 @@
 //! Changes and descriptions of topics, and producer ids.
 //!
+//! Owns: one request and its answer for each; deleting records and describing producers too.
+//! Does not own: what should change (whoever asks), finding controller and leader (`cluster`), consumer groups
+//! (`group`).
+//!
 //! A change is asked for again only when it surely was not made; what was asked and not answered is an error that says
 //! so ([`CallError::Unanswered`]).
 

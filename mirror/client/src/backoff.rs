@@ -1,4 +1,7 @@
 //! How long to wait before the next attempt: doubling, capped, and never the same for two clients.
+//!
+//! Owns: the rule and the count of failures.
+//! Does not own: the sleep, the deadline, which errors are worth another attempt (`cluster`, `error`).
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
 //! What can go wrong between a request and its answer.
+//!
+//! Owns: the line between "not sent" and "perhaps done", and whether asking again may help.
+//! Does not own: asking again (`cluster`), what became of a batch (`produce`), errors of `producer` and `consumer`.
 
 use std::sync::Arc;
 use std::time::Duration;

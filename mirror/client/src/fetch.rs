@@ -1,5 +1,9 @@
 //! Fetch: whole batches of any number of partitions, from one broker, as bytes.
 //!
+//! Owns: one round: the request, and an answer for each partition asked for.
+//! Does not own: who leads (`cluster`), what is in the bytes (`isolation`, `consumer`), when to ask again and from
+//! where.
+//!
 //! Versions 4 to 18; topics by id where both sides know it (13 on), else by name. Without fetch sessions: every
 //! request names its partitions, every answer all of them.
 

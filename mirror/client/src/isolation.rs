@@ -1,6 +1,8 @@
 //! Which batches count for a reader of committed records.
 //!
 //! Owns: the walk along the list of aborted transactions that comes with each answer to Fetch (KIP-98).
+//! Does not own: the level that is asked for (`offsets::Isolation`), which transactions are aborted (the broker
+//! says), the bytes of a marker (`wire::batch`).
 
 use std::collections::HashSet;
 

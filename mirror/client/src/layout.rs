@@ -2,6 +2,7 @@
 //!
 //! Owns: how an answer to Metadata changes what was known. A partition never goes back to an older leader epoch of the
 //! same topic, since a broker that lags behind may answer (KIP-320).
+//! Does not own: when to ask again and whom (`cluster`), how an address is reached (`transport`).
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -1,4 +1,7 @@
 //! The bounds of this crate; those of one module stand in it.
+//!
+//! Does not own: what options say instead (`connection`), how much one message may allocate
+//! (`wire::codec::limits`).
 
 /// Bytes asked of the socket at once when no frame is open.
 pub const READ_BYTES: usize = 64 * 1024;

@@ -1,4 +1,8 @@
 //! Positions in a log: by time, by its ends (ListOffsets), and by leader epoch (OffsetForLeaderEpoch).
+//!
+//! Owns: Kafka's numbers for the places, the levels of isolation.
+//! Does not own: a group's positions (`group`), reading from a place on (`fetch`), what an epoch's end means for a
+//! copy (`mirror`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! Which partition a key belongs to, as the Java client decides it, so that ours writes beside it.
+//!
+//! Owns: the hash.
+//! Does not own: how many partitions there are, records that name a partition or have no key (`producer`).
 
 /// The partition of `key` among `partitions`, which must be at least 1.
 #[must_use]

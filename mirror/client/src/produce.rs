@@ -1,5 +1,9 @@
 //! Produce: batches as they are, to one broker, with acks from all in-sync replicas.
 //!
+//! Owns: the request, and what each error code says of a batch: in the log, not in it, or nobody knows.
+//! Does not own: the batches and their sequences, sending again (`producer`, `mirror::copier`), who leads
+//! (`cluster`).
+//!
 //! Versions 3 to 13; topics by id where both sides know it (13 on), else by name. Never repeated here: whether a batch
 //! may be sent again is the caller's to know, from its producer id and sequence.
 

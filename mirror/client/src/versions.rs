@@ -1,4 +1,8 @@
 //! Which version of each API a broker and this client have in common.
+//!
+//! Owns: the intersection.
+//! Does not own: what this client speaks (`wire::api`), asking the broker (`connection`), bounds by a feature (who
+//! makes the request).
 
 use std::collections::HashMap;
 

@@ -1,4 +1,7 @@
 //! The bytes of [`ProducerStates`], drawn in `FORMAT-SIDECAR.md`.
+//!
+//! Owns: both directions, and the refusal of what no state can be.
+//! Does not own: the rules (`producers`), the file around the bytes (`sidecar`, `checkpoint`).
 
 use wire::ids::{Offset, ProducerEpoch, ProducerId};
 

@@ -1,4 +1,7 @@
 //! The memory of [`ProducerStates`]: one slot per producer, linked in the order of last use.
+//!
+//! Owns: finding a producer, who goes when there is no room, the batches kept of each.
+//! Does not own: the rules of epochs and sequences, expiry (`producers`), the bytes (`encoded`).
 
 use wire::ids::{Offset, ProducerEpoch, ProducerId};
 

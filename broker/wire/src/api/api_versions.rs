@@ -4,6 +4,7 @@
 //! Behaviour: the response always has header version 0, since a client sends this request before it knows anything. A
 //! version that is not served gets the answer of version 0 with `UNSUPPORTED_VERSION` and the ranges (KIP-511).
 //! Versions: 1 throttle; 3 flexible, the client's name and version, features (KIP-584); 4 features may begin at 0.
+//! Does not own: the ranges announced (`header`), the choice among them (`client::versions`).
 
 use super::Api;
 use crate::codec::Text;
@@ -11,7 +12,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 18, name: "ApiVersions", served: (0, 4), advertised_since: 0, flexible_since: 3 };
+pub const API: Api =
+    Api { key: 18, name: "ApiVersions", served: (0, 4), advertised_since: 0, flexible_since: 3 };
 
 messages! {
     flexible API.flexible_since;

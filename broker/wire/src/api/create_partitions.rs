@@ -3,6 +3,7 @@
 //! Served: versions 0 to 3.
 //! Behaviour: `count` is the new total, not an increase.
 //! Versions: 2 flexible; 3 may report a throttling quota.
+//! Does not own: whether a topic may grow (`broker::metadata::changes`).
 
 use super::Api;
 use crate::codec::Text;
@@ -10,7 +11,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 37, name: "CreatePartitions", served: (0, 3), advertised_since: 0, flexible_since: 2 };
+pub const API: Api =
+    Api { key: 37, name: "CreatePartitions", served: (0, 3), advertised_since: 0, flexible_since: 2 };
 
 messages! {
     flexible API.flexible_since;

@@ -3,6 +3,8 @@
 //! Served: versions 2 to 7.
 //! Behaviour: partitions and replication factor of -1 mean the broker's defaults (version 4).
 //! Versions: 5 flexible, and the response tells partitions and configs; 7 topic id in the response.
+//! Does not own: which names and numbers are legal (`broker::metadata::changes`), what a config means
+//! (`broker::topic_config`).
 
 use super::Api;
 use crate::codec::Text;
@@ -11,7 +13,8 @@ use crate::ids::TopicId;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 19, name: "CreateTopics", served: (2, 7), advertised_since: 2, flexible_since: 5 };
+pub const API: Api =
+    Api { key: 19, name: "CreateTopics", served: (2, 7), advertised_since: 2, flexible_since: 5 };
 
 messages! {
     flexible API.flexible_since;

@@ -2,6 +2,7 @@
 //!
 //! Served: versions 0 to 2.
 //! Versions: 2 flexible.
+//! Does not own: which groups may go, and what goes with them (`broker::groups::coordinator`).
 
 use super::Api;
 use crate::codec::Text;
@@ -9,7 +10,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 42, name: "DeleteGroups", served: (0, 2), advertised_since: 0, flexible_since: 2 };
+pub const API: Api =
+    Api { key: 42, name: "DeleteGroups", served: (0, 2), advertised_since: 0, flexible_since: 2 };
 
 messages! {
     flexible API.flexible_since;

@@ -3,6 +3,7 @@
 //! Served: versions 0 to 2.
 //! Behaviour: offset -1 means the high watermark. The response tells the new log start.
 //! Versions: 2 flexible.
+//! Does not own: how far a start may be moved (`broker::api::delete_records`), the move (`broker::partition`).
 
 use super::Api;
 use crate::codec::Text;
@@ -10,7 +11,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 21, name: "DeleteRecords", served: (0, 2), advertised_since: 0, flexible_since: 2 };
+pub const API: Api =
+    Api { key: 21, name: "DeleteRecords", served: (0, 2), advertised_since: 0, flexible_since: 2 };
 
 messages! {
     flexible API.flexible_since;

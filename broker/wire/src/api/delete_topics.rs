@@ -2,6 +2,8 @@
 //!
 //! Served: versions 1 to 6.
 //! Versions: 4 flexible; 5 error message; 6 topics by id, which replaces `topic_names` by `topics`.
+//! Does not own: which topic is meant (`broker::api::delete_topics`), what its deletion takes along
+//! (`broker::broker`).
 
 use super::Api;
 use crate::codec::Text;
@@ -10,7 +12,8 @@ use crate::ids::TopicId;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 20, name: "DeleteTopics", served: (1, 6), advertised_since: 1, flexible_since: 4 };
+pub const API: Api =
+    Api { key: 20, name: "DeleteTopics", served: (1, 6), advertised_since: 1, flexible_since: 4 };
 
 messages! {
     flexible API.flexible_since;

@@ -2,6 +2,7 @@
 //!
 //! Served: versions 0 to 2, all flexible.
 //! Versions: 1 endpoint type, brokers or controllers; 2 fenced brokers.
+//! Does not own: what a broker tells of itself (`broker::api::describe_cluster`).
 
 use super::Api;
 use crate::codec::Text;
@@ -9,7 +10,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 60, name: "DescribeCluster", served: (0, 2), advertised_since: 0, flexible_since: 0 };
+pub const API: Api =
+    Api { key: 60, name: "DescribeCluster", served: (0, 2), advertised_since: 0, flexible_since: 0 };
 
 messages! {
     flexible API.flexible_since;

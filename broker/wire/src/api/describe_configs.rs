@@ -3,6 +3,8 @@
 //! Served: versions 1 to 4.
 //! Behaviour: null keys mean all; every config is returned, defaults too; sensitive values are null.
 //! Versions: 1 synonyms and sources; 3 types and documentation; 4 flexible.
+//! Does not own: which configs a topic has (`broker::topic_config`), and a broker
+//! (`broker::api::describe_configs`).
 
 use super::Api;
 use crate::codec::Text;
@@ -10,7 +12,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 32, name: "DescribeConfigs", served: (1, 4), advertised_since: 1, flexible_since: 4 };
+pub const API: Api =
+    Api { key: 32, name: "DescribeConfigs", served: (1, 4), advertised_since: 1, flexible_since: 4 };
 
 messages! {
     flexible API.flexible_since;

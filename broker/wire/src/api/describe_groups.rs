@@ -4,6 +4,7 @@
 //! Behaviour: a group that does not exist is reported as `Dead` without error up to version 5, and with
 //! `GROUP_ID_NOT_FOUND` and a message from 6 on.
 //! Versions: 1 throttle; 3 authorized operations; 4 static members; 5 flexible; 6 error message.
+//! Does not own: the groups (`broker::groups`), what is in a member's metadata and assignment (`client::assignor`).
 
 use bytes::Bytes;
 
@@ -13,7 +14,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 15, name: "DescribeGroups", served: (0, 6), advertised_since: 0, flexible_since: 5 };
+pub const API: Api =
+    Api { key: 15, name: "DescribeGroups", served: (0, 6), advertised_since: 0, flexible_since: 5 };
 
 messages! {
     flexible API.flexible_since;

@@ -1,6 +1,7 @@
 //! DescribeProducers (key 61): the producers that a partition's leader remembers (KIP-664).
 //!
 //! Served: version 0, flexible.
+//! Does not own: what is remembered of a producer, and for how long (`hotlog::producers`).
 
 use super::Api;
 use crate::codec::Text;
@@ -8,7 +9,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 61, name: "DescribeProducers", served: (0, 0), advertised_since: 0, flexible_since: 0 };
+pub const API: Api =
+    Api { key: 61, name: "DescribeProducers", served: (0, 0), advertised_since: 0, flexible_since: 0 };
 
 messages! {
     flexible API.flexible_since;

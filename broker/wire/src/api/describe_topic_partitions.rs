@@ -2,6 +2,7 @@
 //!
 //! Served: version 0, flexible.
 //! Behaviour: topics come in the order of their names; the response ends at a partition limit and names where to go on.
+//! Does not own: where a page ends (`broker::api::describe_topic_partitions`).
 
 use super::Api;
 use crate::codec::Text;
@@ -10,7 +11,8 @@ use crate::ids::TopicId;
 use crate::message::{messages, nullable_structures};
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 75, name: "DescribeTopicPartitions", served: (0, 0), advertised_since: 0, flexible_since: 0 };
+pub const API: Api =
+    Api { key: 75, name: "DescribeTopicPartitions", served: (0, 0), advertised_since: 0, flexible_since: 0 };
 
 messages! {
     flexible API.flexible_since;

@@ -6,6 +6,8 @@
 //! Versions: 5 log start offset; 7 sessions and a top-level error; 9 current leader epoch (KIP-320); 10 zstd allowed;
 //! 11 rack and preferred read replica (KIP-392); 12 flexible, diverging epoch; 13 topics by id instead of by name;
 //! 15 replica state (KIP-903); 16 leader hints (KIP-951); 17 replica directory id; 18 the follower's high watermark.
+//! Does not own: waiting for data (`broker::api::fetch`), what a session remembers (`broker::fetch_sessions`), what
+//! is in `records` (`batch`).
 
 use super::Api;
 use crate::codec::{Records, Text};

@@ -4,6 +4,8 @@
 //! Behaviour: key type 0 is a group, 1 a transactional id, 2 a share group.
 //! Versions: 1 key type, error message, throttle; 3 flexible; 4 several keys at once, which moves everything into
 //! `coordinators`; 5 and 6 differ in meaning only.
+//! Does not own: which keys have a coordinator (`broker::api::find_coordinator`), when to look for it again
+//! (`client::group`).
 
 use super::Api;
 use crate::codec::Text;
@@ -11,7 +13,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 10, name: "FindCoordinator", served: (0, 6), advertised_since: 0, flexible_since: 3 };
+pub const API: Api =
+    Api { key: 10, name: "FindCoordinator", served: (0, 6), advertised_since: 0, flexible_since: 3 };
 
 messages! {
     flexible API.flexible_since;

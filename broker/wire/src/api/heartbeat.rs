@@ -2,6 +2,8 @@
 //!
 //! Served: versions 0 to 4.
 //! Versions: 1 throttle; 3 static members (KIP-345); 4 flexible.
+//! Does not own: when a silent member is taken for dead (`broker::groups`), how often one is heard
+//! (`client::member`).
 
 use super::Api;
 use crate::codec::Text;
@@ -9,7 +11,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 12, name: "Heartbeat", served: (0, 4), advertised_since: 0, flexible_since: 4 };
+pub const API: Api =
+    Api { key: 12, name: "Heartbeat", served: (0, 4), advertised_since: 0, flexible_since: 4 };
 
 messages! {
     flexible API.flexible_since;

@@ -3,6 +3,8 @@
 //! Served: versions 0 to 1.
 //! Behaviour: operation 0 sets, 1 deletes, 2 appends to a list, 3 takes from a list.
 //! Versions: 1 flexible.
+//! Does not own: what an operation does to a value (`broker::metadata::changes`), which values are valid
+//! (`broker::topic_config`).
 
 use super::Api;
 use crate::codec::Text;
@@ -10,7 +12,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 44, name: "IncrementalAlterConfigs", served: (0, 1), advertised_since: 0, flexible_since: 1 };
+pub const API: Api =
+    Api { key: 44, name: "IncrementalAlterConfigs", served: (0, 1), advertised_since: 0, flexible_since: 1 };
 
 messages! {
     flexible API.flexible_since;

@@ -3,6 +3,7 @@
 //! Served: versions 0 to 5. Kafka 4.3 knows a version 6 (two-phase commit), unstable and not announced.
 //! Behaviour: without a transactional id every call gives a new producer id.
 //! Versions: 2 flexible; 3 a producer may name the id and epoch it has (KIP-360); 4 and 5 differ in error codes only.
+//! Does not own: where new ids come from (`broker::broker`), who is fenced by an epoch (`hotlog::producers`).
 
 use super::Api;
 use crate::codec::Text;
@@ -10,7 +11,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 22, name: "InitProducerId", served: (0, 5), advertised_since: 0, flexible_since: 2 };
+pub const API: Api =
+    Api { key: 22, name: "InitProducerId", served: (0, 5), advertised_since: 0, flexible_since: 2 };
 
 messages! {
     flexible API.flexible_since;

@@ -5,6 +5,7 @@
 //! dynamic member is first given an id and has to come back with it (KIP-394).
 //! Versions: 1 rebalance timeout; 2 throttle; 5 static members (KIP-345); 6 flexible; 7 protocol type in the response;
 //! 8 reason; 9 a returning static leader may skip the assignment.
+//! Does not own: the rebalance (`broker::groups::group`), the bytes of a consumer's metadata (`client::assignor`).
 
 use bytes::Bytes;
 
@@ -14,7 +15,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 11, name: "JoinGroup", served: (0, 9), advertised_since: 0, flexible_since: 6 };
+pub const API: Api =
+    Api { key: 11, name: "JoinGroup", served: (0, 9), advertised_since: 0, flexible_since: 6 };
 
 messages! {
     flexible API.flexible_since;

@@ -2,6 +2,7 @@
 //!
 //! Served: versions 0 to 5.
 //! Versions: 1 throttle; 3 several members at once, static ones by instance id (KIP-345); 4 flexible; 5 reason.
+//! Does not own: what follows for those who stay (`broker::groups::group`).
 
 use super::Api;
 use crate::codec::Text;
@@ -9,7 +10,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 13, name: "LeaveGroup", served: (0, 5), advertised_since: 0, flexible_since: 4 };
+pub const API: Api =
+    Api { key: 13, name: "LeaveGroup", served: (0, 5), advertised_since: 0, flexible_since: 4 };
 
 messages! {
     flexible API.flexible_since;

@@ -2,6 +2,7 @@
 //!
 //! Served: versions 0 to 5.
 //! Versions: 1 throttle; 3 flexible; 4 filter by state, and states in the response; 5 the same for types.
+//! Does not own: the groups (`broker::groups`), how a filter is read (`broker::api::list_groups`).
 
 use super::Api;
 use crate::codec::Text;
@@ -9,7 +10,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 16, name: "ListGroups", served: (0, 5), advertised_since: 0, flexible_since: 3 };
+pub const API: Api =
+    Api { key: 16, name: "ListGroups", served: (0, 5), advertised_since: 0, flexible_since: 3 };
 
 messages! {
     flexible API.flexible_since;

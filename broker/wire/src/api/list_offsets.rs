@@ -6,6 +6,8 @@
 //! is not uploaded yet (11).
 //! Versions: 0 answers a list of offsets; 1 one offset and its time; 2 isolation level and throttle; 4 leader epochs;
 //! 6 flexible; 10 a timeout for answers that need the remote store.
+//! Does not own: how a place is found (`broker::api::list_offsets`), which of them a client asks for
+//! (`client::offsets`).
 
 use super::Api;
 use crate::codec::Text;
@@ -13,7 +15,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 2, name: "ListOffsets", served: (0, 11), advertised_since: 0, flexible_since: 6 };
+pub const API: Api =
+    Api { key: 2, name: "ListOffsets", served: (0, 11), advertised_since: 0, flexible_since: 6 };
 
 messages! {
     flexible API.flexible_since;

@@ -5,6 +5,8 @@
 //! Versions: 1 rack, controller, internal topics; 2 cluster id; 4 may forbid the creation of missing topics; 5 offline
 //! replicas; 7 leader epochs; 8 authorized operations; 9 flexible; 10 topic ids; 11 cluster operations moved to
 //! DescribeCluster; 12 topics asked for by id alone; 13 a top-level error that tells clients to bootstrap again.
+//! Does not own: whether a missing topic is made (`broker::api::metadata`), what a client keeps of the answer
+//! (`client::layout`).
 
 use super::Api;
 use crate::codec::Text;
@@ -13,7 +15,8 @@ use crate::ids::TopicId;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 3, name: "Metadata", served: (0, 13), advertised_since: 0, flexible_since: 9 };
+pub const API: Api =
+    Api { key: 3, name: "Metadata", served: (0, 13), advertised_since: 0, flexible_since: 9 };
 
 messages! {
     flexible API.flexible_since;

@@ -5,6 +5,8 @@
 //! member id is a commit from outside of the group's membership.
 //! Versions: 2 to 4 a retention time; 3 throttle; 6 leader epoch; 7 static members (KIP-345); 8 flexible; 9 for KIP-848
 //! members; 10 topics by id instead of by name.
+//! Does not own: which positions are refused (`broker::api::offset_commit`), how they are stored
+//! (`broker::groups::records`).
 
 use super::Api;
 use crate::codec::Text;
@@ -13,7 +15,8 @@ use crate::ids::TopicId;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 8, name: "OffsetCommit", served: (2, 10), advertised_since: 2, flexible_since: 8 };
+pub const API: Api =
+    Api { key: 8, name: "OffsetCommit", served: (2, 10), advertised_since: 2, flexible_since: 8 };
 
 messages! {
     flexible API.flexible_since;

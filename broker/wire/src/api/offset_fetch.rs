@@ -4,6 +4,8 @@
 //! Behaviour: null topics (version 2) mean all that the group has; a position of -1 means none.
 //! Versions: 2 top-level error; 3 throttle; 5 leader epoch; 6 flexible; 7 can insist on stable offsets (KIP-447);
 //! 8 several groups at once, which moves everything into `groups`; 9 KIP-848 members; 10 topics by id instead of by name.
+//! Does not own: which positions still count (`broker::api::offset_fetch`), where they are kept
+//! (`broker::groups::offsets`).
 
 use super::Api;
 use crate::codec::Text;
@@ -12,7 +14,8 @@ use crate::ids::TopicId;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 9, name: "OffsetFetch", served: (1, 10), advertised_since: 1, flexible_since: 6 };
+pub const API: Api =
+    Api { key: 9, name: "OffsetFetch", served: (1, 10), advertised_since: 1, flexible_since: 6 };
 
 messages! {
     flexible API.flexible_since;

@@ -3,6 +3,7 @@
 //! Served: versions 2 to 4.
 //! Behaviour: answers the largest epoch that is not above the one asked for, and the offset after its last record.
 //! Versions: 3 replica id; 4 flexible.
+//! Does not own: the history of epochs (`hotlog::epochs`), the search in log and store (`broker::partition`).
 
 use super::Api;
 use crate::codec::Text;
@@ -10,7 +11,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 23, name: "OffsetForLeaderEpoch", served: (2, 4), advertised_since: 2, flexible_since: 4 };
+pub const API: Api =
+    Api { key: 23, name: "OffsetForLeaderEpoch", served: (2, 4), advertised_since: 2, flexible_since: 4 };
 
 messages! {
     flexible API.flexible_since;

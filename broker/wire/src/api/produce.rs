@@ -6,6 +6,8 @@
 //! With `acks` 0 there is no response at all.
 //! Versions: 5 log start offset in the response; 7 zstd allowed; 8 per-record errors; 9 flexible; 10 leader hints
 //! (KIP-951); 11 and 12 differ in transactions only (KIP-890); 13 topics by id instead of by name.
+//! Does not own: the batch (`batch`), whether it is taken (`broker::validation`), what an error says of its fate
+//! (`client::produce`).
 
 use super::Api;
 use crate::codec::{Records, Text};

@@ -2,6 +2,7 @@
 //!
 //! Served: versions 0 to 5.
 //! Versions: 1 throttle; 3 static members (KIP-345); 4 flexible; 5 protocol type and name, checked against the group's.
+//! Does not own: who gets what and its bytes (`client::assignor`), when the answer comes (`broker::groups::group`).
 
 use bytes::Bytes;
 
@@ -11,7 +12,8 @@ use crate::error_code::ErrorCode;
 use crate::message::messages;
 
 /// How it is announced and framed.
-pub const API: Api = Api { key: 14, name: "SyncGroup", served: (0, 5), advertised_since: 0, flexible_since: 4 };
+pub const API: Api =
+    Api { key: 14, name: "SyncGroup", served: (0, 5), advertised_since: 0, flexible_since: 4 };
 
 messages! {
     flexible API.flexible_since;

@@ -1,5 +1,8 @@
 //! CRC-32C of batches, and its change when only the header changes.
 //!
+//! Owns: the arithmetic.
+//! Does not own: which bytes a CRC covers (`header`), comparing it (`view`), the CRC-32 of old messages (`legacy`).
+//!
 //! A CRC is linear: the checksums of two byte strings of one length differ by the (plain) CRC of their difference.
 //! When two batches differ in the header alone, that difference is a few bytes followed by as many zeros as the
 //! payload is long, and zeros only multiply the remainder by a power of x. So the new checksum costs one

@@ -1,6 +1,10 @@
 //! Control records: what brokers say to readers between the data (KIP-98).
 //!
 //! Key: version i16, type i16. Value of a transaction's end: version i16, coordinator epoch i32.
+//!
+//! Owns: reading them, and writing the mark at a transaction's end.
+//! Does not own: which transactions are open (`hotlog::producers`), which batches an abort takes away
+//! (`client::isolation`, `mirror::copier::plan`).
 
 use thiserror::Error;
 

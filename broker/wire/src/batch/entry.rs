@@ -1,4 +1,7 @@
 //! What a log of any age holds: batches of magic 2, and before them messages of magic 0 and 1.
+//!
+//! Owns: telling the two apart.
+//! Does not own: either format (`view`, `legacy`), going from one entry to the next (`run`).
 
 use super::header::MAGIC_AT;
 use super::{BatchError, BatchView, LegacyMessage, Records, RecordsError};

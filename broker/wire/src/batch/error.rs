@@ -1,4 +1,8 @@
 //! What can be wrong with the bytes of a batch.
+//!
+//! Owns: the faults of a header and of a whole batch.
+//! Does not own: those inside records (`records`), what a client may not append (`check`), error codes
+//! (`broker::error_codes`).
 
 use thiserror::Error;
 

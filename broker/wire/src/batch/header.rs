@@ -1,4 +1,7 @@
 //! The 61 bytes in front of the records.
+//!
+//! Owns: where each field lies, what each attribute bit means, what a header alone can show to be wrong.
+//! Does not own: the checksum (`checksum`), changes in place (`patch`), what a broker demands of clients (`check`).
 
 use super::BatchError;
 use crate::compress::Codec;

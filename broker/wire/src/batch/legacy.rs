@@ -6,6 +6,9 @@
 //! The size counts what follows it; the CRC-32 (IEEE) covers everything from the magic on. A compressed message
 //! holds a message set as its value and has the offset of the last one in it; the offsets inside are absolute in
 //! magic 0, and count from the first in magic 1 (KIP-31).
+//!
+//! Owns: that format and its checks, down to the messages inside a compressed one.
+//! Does not own: writing it (nobody does), its codecs (`compress`), finding it among batches (`entry`).
 
 use thiserror::Error;
 

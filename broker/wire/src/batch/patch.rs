@@ -1,4 +1,8 @@
 //! Rewrites of a header that leave the payload alone: not read, not copied, not even needed.
+//!
+//! Owns: which fields can be set so.
+//! Does not own: the arithmetic of the CRC (`checksum`), who gives the values (`hotlog`, `broker::validation`,
+//! `mirror::copier`).
 
 use super::header::{ATTRIBUTES_AT, CRC_AT};
 use super::{Attributes, BatchError, BatchHeader, HEADER_BYTES, checksum};

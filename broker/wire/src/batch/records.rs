@@ -2,6 +2,8 @@
 //!
 //! Owns: the record format (magic 2) and its bounds. A plain payload is read in place; a compressed one streams
 //! through a buffer that grows to the longest record, as far as bytes have arrived, and never beyond the budget.
+//! Does not own: messages of magic 0 and 1 (`legacy`), the codecs (`compress`), which records a topic takes
+//! (`check`).
 //!
 //! ```text
 //!  | length varint | attributes i8 | time delta varlong | offset delta varint | key length varint | key |

@@ -1,4 +1,7 @@
 //! Zigzag numbers of variable length, as records carry them: seven bits a byte, the lowest first.
+//!
+//! Owns: both directions, and the refusal of overlong ones.
+//! Does not own: the unsigned numbers of messages (`codec`), or those of hotlog's files (`hotlog::encoding`).
 
 /// The most bytes of a 32-bit number.
 pub(super) const BYTES_MAX_32: usize = 5;

@@ -1,4 +1,7 @@
 //! A whole batch in memory.
+//!
+//! Owns: that header and bytes belong together, and the comparison of the CRC.
+//! Does not own: the header's fields (`header`), the records (`records`), what follows (`run`).
 
 use super::header::ATTRIBUTES_AT;
 use super::{BatchError, BatchHeader, HEADER_BYTES, checksum};

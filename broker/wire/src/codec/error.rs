@@ -1,4 +1,7 @@
 //! What can be wrong with bytes that claim to be a message, and with a message that is to become bytes.
+//!
+//! Owns: both errors and the field that they name.
+//! Does not own: what is wrong with a frame's length (`frame`), a header (`header`) or a batch (`batch::error`).
 
 use thiserror::Error;
 

@@ -1,5 +1,9 @@
 //! Reads the primitives of a message out of one frame, within bounds.
 //!
+//! Owns: the place in the frame and the budget.
+//! Does not own: which encoding a type has (`value`), which fields follow each other (`message`), record bytes
+//! (`batch`).
+//!
 //! Invariants:
 //!   A. Nothing is allocated for a count or a length that the bytes left cannot hold.
 //!   B. All allocations of one message together stay within the budget that its frame's size gives it.

@@ -1,4 +1,7 @@
 //! Record bytes on their way through: one slice of a frame when read, pieces of memory and of files when written.
+//!
+//! Owns: holding them without a copy.
+//! Does not own: what they say (`batch`), reading a file's range (whoever sends the frame: `broker::connection`).
 
 use std::fs::File;
 use std::sync::Arc;

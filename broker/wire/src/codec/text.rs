@@ -1,4 +1,7 @@
 //! Strings of a message, as slices of the frame that they came in.
+//!
+//! Owns: the sharing, and the proof that the bytes are UTF-8.
+//! Does not own: its length on the wire (`value`), how long a frame may be kept alive (whoever keeps the string).
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;

@@ -1,4 +1,7 @@
 //! How each type of the schemas lies in a message: one pair of functions for each.
+//!
+//! Owns: the choice of encoding by version, flexibility and null.
+//! Does not own: the primitives and their bounds (`reader`, `writer`), which fields a message has (`message`).
 
 use bytes::Bytes;
 

@@ -1,4 +1,8 @@
 //! Writes a message as the pieces of one frame: its own bytes gathered in one buffer, records left where they are.
+//!
+//! Owns: the frame's length and where records go in between.
+//! Does not own: which encoding a type has (`value`), the header (`header`), sending (`broker::connection`,
+//! `client::connection`).
 
 use bytes::Bytes;
 

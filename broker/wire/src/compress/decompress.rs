@@ -1,4 +1,7 @@
 //! Decompression piece by piece, up to a budget.
+//!
+//! Owns: one reader over all codecs, the count against the budget.
+//! Does not own: snappy's framing (`snappy`), how large the budget is (whoever calls).
 
 use std::fmt;
 use std::io::{self, Read};

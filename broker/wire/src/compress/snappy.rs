@@ -5,6 +5,9 @@
 //! ```
 //! Numbers are big-endian. Streams may be put one after the other, so the 16 bytes may come again between chunks.
 //! A payload that does not start with the eight magic bytes is one raw snappy block (librdkafka writes those).
+//!
+//! Owns: that framing, both ways, and the bound on what a chunk claims.
+//! Does not own: a chunk's inside (crate `snap`), the count against the budget (`decompress`).
 
 use std::mem;
 

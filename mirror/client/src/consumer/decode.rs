@@ -1,4 +1,8 @@
 //! From the bytes of one answer to records.
+//!
+//! Owns: which records a consumer is given, and the copy of each.
+//! Does not own: which transactions count (`isolation`), the format (`wire::batch`), where reading goes on
+//! (`consumer`).
 
 use bytes::Bytes;
 use wire::Offset;

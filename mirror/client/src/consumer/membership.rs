@@ -1,5 +1,9 @@
 //! The task that keeps a consumer's place in its group between polls.
 //!
+//! Owns: that task and the events between it and the consumer.
+//! Does not own: the requests of a member (`member`), who gets what (`assignor`), positions and commits
+//! (`consumer`).
+//!
 //! It joins, tells the consumer what it was assigned, sends heartbeats, and when the group gathers anew tells the
 //! consumer to give its partitions up; once the consumer has, it joins again.
 

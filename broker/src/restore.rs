@@ -33,9 +33,9 @@ const RECORDS_PER_BATCH: usize = 200;
 /// Group offsets in one batch.
 const OFFSETS_PER_BATCH: usize = 200;
 
-/// Where a cluster is rebuilt.
+/// Where a cluster is restored.
 #[derive(Clone, Debug)]
-pub struct RebuildOptions {
+pub struct RestoreOptions {
     /// The data folder: empty, or not there yet.
     pub data: PathBuf,
     /// The folder of the journal; the data folder where it is not given.
@@ -44,7 +44,7 @@ pub struct RebuildOptions {
 
 /// What was written.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Rebuilt {
+pub struct Restored {
     /// Topics.
     pub topics: usize,
     /// Their partitions.
@@ -57,7 +57,7 @@ pub struct Rebuilt {
 
 /// Why a folder was not written.
 #[derive(Debug, thiserror::Error)]
-pub enum RebuildError {
+pub enum RestoreError {
     /// Something is in it already.
     #[error(
         "{path} is not empty: a cluster is rebuilt into an empty folder only; move what is there away, or name another"
@@ -94,14 +94,14 @@ pub enum RebuildError {
 /// harm.
 ///
 /// # Errors
-/// [`RebuildError::NotEmpty`], [`RebuildError::Folder`].
-pub fn prepare(options: &RebuildOptions) -> Result<(), RebuildError> {
+/// [`RestoreError::NotEmpty`], [`RestoreError::Folder`].
+pub fn prepare(options: &RestoreOptions) -> Result<(), RestoreError> {
     let journal = options.journal.iter().filter(|journal| **journal != options.data);
     for path in std::iter::once(&options.data).chain(journal) {
-        let failed = |source| RebuildError::Folder { path: path.clone(), source };
+        let failed = |source| RestoreError::Folder { path: path.clone(), source };
         std::fs::create_dir_all(path).map_err(failed)?;
         if std::fs::read_dir(path).map_err(failed)?.next().is_some() {
-            return Err(RebuildError::NotEmpty { path: path.clone() });
+            return Err(RestoreError::NotEmpty { path: path.clone() });
         }
     }
     Ok(())
@@ -110,8 +110,8 @@ pub fn prepare(options: &RebuildOptions) -> Result<(), RebuildError> {
 /// Writes a cluster into an empty folder. Blocks on the disk now and then, which suits a verb that does nothing else.
 ///
 /// # Errors
-/// [`RebuildError`].
-pub async fn rebuild(options: &RebuildOptions, cluster: &RecoveredCluster) -> Result<Rebuilt, RebuildError> {
+/// [`RestoreError`].
+pub async fn restore(options: &RestoreOptions, cluster: &RecoveredCluster) -> Result<Restored, RestoreError> {
     prepare(options)?;
     let plan = Plan::of(cluster)?;
     let log = LogOptions {
@@ -122,15 +122,15 @@ pub async fn rebuild(options: &RebuildOptions, cluster: &RecoveredCluster) -> Re
     };
     let topics = TopicDirectory { live: plan.topics.keys().copied().collect(), ..TopicDirectory::default() };
     let (directory, _) = LogDirectory::open(log)?.finish(&topics)?;
-    let written = write(&directory, cluster, &plan).await.and_then(|rebuilt| {
+    let written = write(&directory, cluster, &plan).await.and_then(|restored| {
         directory.close().map_err(|error| error.to_string())?;
-        Ok(rebuilt)
+        Ok(restored)
     });
     written.map_err(|detail| unfinished(&options.data, detail))
 }
 
-fn unfinished(path: &Path, detail: String) -> RebuildError {
-    RebuildError::Unfinished { path: path.to_owned(), detail }
+fn unfinished(path: &Path, detail: String) -> RestoreError {
+    RestoreError::Unfinished { path: path.to_owned(), detail }
 }
 
 /// What is going to be written, checked.
@@ -144,8 +144,8 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn of(cluster: &'a RecoveredCluster) -> Result<Self, RebuildError> {
-        let wrong = |detail: String| RebuildError::Description(detail);
+    fn of(cluster: &'a RecoveredCluster) -> Result<Self, RestoreError> {
+        let wrong = |detail: String| RestoreError::Description(detail);
         let id = &cluster.identity.cluster_id;
         let cluster_id = id.parse().map_err(|_| wrong(format!("cluster id {id:?} is not one of ours")))?;
         let topics: HashMap<TopicId, &TopicRecord> =
@@ -173,7 +173,7 @@ async fn write(
     directory: &LogDirectory,
     cluster: &RecoveredCluster,
     plan: &Plan<'_>,
-) -> Result<Rebuilt, String> {
+) -> Result<Restored, String> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let now_ms = clock.wall_ms();
     let partition = directory.create_partition(PartitionId::METADATA, PartitionConfig::default());
@@ -183,17 +183,17 @@ async fn write(
     for records in topic_records(cluster, plan, now_ms).chunks(RECORDS_PER_BATCH) {
         metadata.commit(records).await.map_err(said)?;
     }
-    let mut rebuilt = Rebuilt { topics: cluster.topics.len(), ..Rebuilt::default() };
+    let mut restored = Restored { topics: cluster.topics.len(), ..Restored::default() };
     // The last of the producer ids that the recovery skipped.
     let nobody = ProducerId(cluster.next_producer_id.0 - 1);
     for topic in &cluster.topics {
         for partition in &topic.partitions {
             start_log((directory, &*metadata.clock), topic.record.topic_id, partition, nobody).await?;
-            rebuilt.partitions += 1;
+            restored.partitions += 1;
         }
     }
     if let Some(groups) = &cluster.groups {
-        (rebuilt.groups, rebuilt.group_offsets) = write_groups(directory, plan, groups, now_ms).await?;
+        (restored.groups, restored.group_offsets) = write_groups(directory, plan, groups, now_ms).await?;
     }
     let identity = MetadataRecord::Cluster {
         cluster_id: plan.cluster_id,
@@ -203,7 +203,7 @@ async fn write(
         created_ms: now_ms,
     };
     metadata.commit(&[identity]).await.map_err(said)?;
-    Ok(rebuilt)
+    Ok(restored)
 }
 
 /// The metadata but for whose it is: deleted topics first, for a name may have gone to another topic.
@@ -383,9 +383,9 @@ mod tests {
     #[tokio::test]
     async fn what_the_store_says_is_what_the_next_start_finds() {
         let folder = tempfile::tempdir().unwrap();
-        let options = RebuildOptions { data: folder.path().join("data"), journal: None };
-        let rebuilt = rebuild(&options, &cluster()).await.unwrap();
-        assert_eq!(rebuilt, Rebuilt { topics: 1, partitions: 1, groups: 1, group_offsets: 1 });
+        let options = RestoreOptions { data: folder.path().join("data"), journal: None };
+        let restored = restore(&options, &cluster()).await.unwrap();
+        assert_eq!(restored, Restored { topics: 1, partitions: 1, groups: 1, group_offsets: 1 });
 
         let recovering = LogDirectory::open(LogOptions::new(options.data.clone())).unwrap();
         let image = replay(&recovering.metadata_batches().unwrap()).unwrap();
@@ -408,8 +408,8 @@ mod tests {
         assert_eq!(directory.partition(offsets).unwrap().high_watermark(), Offset(1));
         directory.close().unwrap();
 
-        let again = rebuild(&options, &cluster()).await.unwrap_err();
-        assert!(matches!(again, RebuildError::NotEmpty { .. }), "{again}");
+        let again = restore(&options, &cluster()).await.unwrap_err();
+        assert!(matches!(again, RestoreError::NotEmpty { .. }), "{again}");
     }
 
     #[tokio::test]
@@ -444,18 +444,18 @@ mod tests {
             accept_loss: false,
         };
         let refused = crate::serve(options, tokio_util::sync::CancellationToken::new()).await.unwrap_err();
-        assert!(matches!(refused, crate::ServeError::HalfRebuilt { .. }), "{refused}");
+        assert!(matches!(refused, crate::ServeError::HalfRestored { .. }), "{refused}");
         assert!(refused.to_string().contains("longhaul tier recover"), "{refused}");
     }
 
     #[tokio::test]
     async fn a_cluster_that_cannot_be_is_refused_before_anything_is_written() {
         let folder = tempfile::tempdir().unwrap();
-        let options = RebuildOptions { data: folder.path().join("data"), journal: None };
+        let options = RestoreOptions { data: folder.path().join("data"), journal: None };
         let mut odd = cluster();
         odd.identity.cluster_id = "no id".to_owned();
-        let refused = rebuild(&options, &odd).await.unwrap_err();
-        assert!(matches!(refused, RebuildError::Description(_)), "{refused}");
+        let refused = restore(&options, &odd).await.unwrap_err();
+        assert!(matches!(refused, RestoreError::Description(_)), "{refused}");
         assert_eq!(std::fs::read_dir(&options.data).unwrap().count(), 0);
     }
 }

@@ -1,4 +1,8 @@
-//! What leaves the local disk, and when: the driver of retention.
+//! What the broker does now and then: the passes of retention, and what goes with them.
+//!
+//! Owns: when a pass runs, on which clocks, and the alarm when one is refused.
+//! Does not own: which segments have had their time (`hotlog::retention`, `tiering`), moving a log start
+//! (`partition`).
 //!
 //! Decisions are the hot log's (for partitions only it holds) and tiering's (for tiered ones). This drives them: topics
 //! without tiering lose what has outlived their limits; tiered ones let go of local copies that the store has; producer
