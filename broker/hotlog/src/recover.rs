@@ -401,6 +401,8 @@ fn judge_chain(
         let refusal =
             OpenError::JournalOlder { path, found: end.sequence.saturating_sub(1), needed: end.sequence };
         return match start.mode {
+            // A stop in good order syncs segments and checkpoint, not the ring: nothing in it is needed any more.
+            FlushMode::Os if loaded.is_stopped => Ok(None),
             FlushMode::Os => {
                 Ok(Some("commits of flush mode os may have been lost with the power".to_owned()))
             }

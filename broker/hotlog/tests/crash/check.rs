@@ -73,6 +73,9 @@ pub fn compare(life: &Life, expectation: &Expectation, crash: Crash) -> Result<V
     if crash == Crash::Kill && !expectation.power_was_lost && !life.report.losses.is_empty() {
         return Err(format!("losses reported after a mere kill: {:?}", life.report.losses));
     }
+    if expectation.is_closed && !life.report.losses.is_empty() {
+        return Err(format!("losses reported after a stop in good order: {:?}", life.report.losses));
+    }
     Ok(lost)
 }
 

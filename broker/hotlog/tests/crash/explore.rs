@@ -1,28 +1,17 @@
 //! Walks a recording and judges the states that a crash could leave at each of its points.
 //!
-//! Owns: replaying, with a sync left out or two exchanged where a mutation says so; which of the legal states are
-//! tried; crashes within the life that follows. Does not own: what is legal (`filesystem`) and what is right (`check`).
+//! Owns: which of the points and of the legal states are tried; crashes within the life that follows. Does not own: where
+//! points are (`replay`), what is legal (`filesystem`) and what is right (`check`).
 
-use std::collections::{BTreeMap, HashSet};
-
-use hotlog::sync_site::SyncSite;
+use std::collections::HashSet;
 
 use crate::check::{Complaint, judge};
-use crate::filesystem::{FileId, FileSystem, Sequence};
+use crate::filesystem::FileSystem;
 use crate::life::Settings;
-use crate::model::{Crash, Expectation, Note};
+use crate::model::{Crash, Expectation};
 use crate::random::Random;
-use crate::recording::{Event, RecordingDisk, Target};
-
-/// What is wrong with the disk on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutation {
-    None,
-    /// Calls from this site make nothing durable.
-    Without(SyncSite),
-    /// Calls from the first site take effect only after the next call from the second.
-    Exchanged(SyncSite, SyncSite),
-}
+use crate::recording::{Event, RecordingDisk};
+use crate::replay::{Mutation, Replay};
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
@@ -100,12 +89,15 @@ impl Explorer {
     }
 
     fn walk(&mut self, recording: &Recording, depth: usize) -> Result<(), Violation> {
-        let mut replay = Replay::new(recording, self.mutation);
+        let mutation = if depth == 1 { self.mutation } else { self.mutation.after_a_crash() };
+        let mut replay = Replay::new(recording, mutation);
         let mut seen = HashSet::new();
         while let Some(point) = replay.next_point() {
-            // Later crashes have many more points; each is met by chance.
-            let one_in = match depth {
-                1 => recording.point_one_in,
+            let one_in = match (depth, mutation) {
+                // Such points are few, and each is one of a kind.
+                (1, Mutation::Exchanged(..)) => 1,
+                (1, Mutation::None | Mutation::Without(_)) => recording.point_one_in,
+                // Later crashes have many more points; each is met by chance.
                 _ => (recording.events.len() / POINTS_PER_LATER_LIFE).max(1),
             };
             if !replay.expectation.in_story || !self.random.chance(one_in) {
@@ -253,155 +245,4 @@ fn choose(count: usize, few: usize, limit: usize, random: &mut Random) -> Vec<Ve
     }
     chosen.truncate(limit.max(2));
     chosen
-}
-
-/// A recording played up to some event, by the rules of the file system.
-pub struct Replay<'a> {
-    events: &'a [Event],
-    at: usize,
-    pub state: FileSystem,
-    pub expectation: Expectation,
-    mutation: Mutation,
-    /// Calls that began and have not ended.
-    under_way: BTreeMap<usize, Call>,
-    /// Ended calls that wait for another one's end, by that one.
-    waiting: BTreeMap<usize, Vec<Call>>,
-    /// Calls whose effect is to come after another's.
-    exchanged: BTreeMap<usize, usize>,
-    /// Calls that are due now, after a point.
-    due: Vec<Call>,
-}
-
-#[derive(Clone, Debug)]
-struct Call {
-    target: Target,
-    site: SyncSite,
-    /// What it covers.
-    until: Sequence,
-}
-
-impl<'a> Replay<'a> {
-    pub fn new(recording: &'a Recording, mutation: Mutation) -> Self {
-        Self {
-            events: &recording.events,
-            at: 0,
-            state: recording.initial.clone(),
-            expectation: recording.expectation.clone(),
-            mutation,
-            under_way: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            exchanged: exchanges(&recording.events, mutation),
-            due: Vec::new(),
-        }
-    }
-
-    /// Plays to the next point where a crash can leave something new, and says where that is.
-    pub fn next_point(&mut self) -> Option<String> {
-        for call in std::mem::take(&mut self.due) {
-            self.take_effect(&call);
-        }
-        loop {
-            let event = self.events.get(self.at)?;
-            self.at += 1;
-            self.play(event);
-            let next_changes = self.events.get(self.at).is_none_or(|next| !matches!(next, Event::Note(_)));
-            let telling = !matches!(event, Event::NewFile(_) | Event::NewFolder(_));
-            if (next_changes && telling) || !self.due.is_empty() {
-                return Some(format!("after event {} of {}, {}", self.at, self.events.len(), brief(event)));
-            }
-        }
-    }
-
-    fn play(&mut self, event: &Event) {
-        match event {
-            Event::NewFile(file) => self.state.ensure_file(*file),
-            Event::NewFolder(folder) => self.state.ensure_folder(*folder),
-            Event::Names(edits) => self.state.edit_names(edits.clone()),
-            Event::Write { file, position, bytes } => {
-                self.state.write(*file, *position, bytes.clone());
-            }
-            Event::SetLen { file, length } => self.state.set_len(*file, *length),
-            Event::Note(note) => self.expectation.apply(note),
-            Event::Begin { call, target, site } => {
-                let until = match target {
-                    Target::Write { file, position, bytes } => {
-                        self.state.write(*file, *position, bytes.clone())
-                    }
-                    Target::File(_) | Target::AllFiles | Target::Folder(_) => self.state.now(),
-                };
-                self.under_way.insert(*call, Call { target: target.clone(), site: *site, until });
-            }
-            Event::End { call } => self.end(*call),
-        }
-    }
-
-    fn end(&mut self, number: usize) {
-        let call = self.under_way.remove(&number).expect("a call ends once");
-        if let Some(after) = self.exchanged.get(&number) {
-            self.waiting.entry(*after).or_default().push(call);
-        } else if self.mutation != Mutation::Without(call.site) {
-            self.take_effect(&call);
-        }
-        self.due = self.waiting.remove(&number).unwrap_or_default();
-    }
-
-    fn take_effect(&mut self, call: &Call) {
-        match &call.target {
-            Target::Write { file, .. } => self.state.sync_one(*file, call.until),
-            Target::File(file) => self.state.sync(*file, call.until),
-            Target::AllFiles => {
-                (0..self.state.files.len()).for_each(|file| self.state.sync(file, call.until))
-            }
-            Target::Folder(folder) => self.state.sync_folder(*folder, call.until),
-        }
-    }
-
-    fn under_way_writes(&self) -> impl Iterator<Item = (FileId, Sequence)> + '_ {
-        self.under_way.values().filter_map(|call| match &call.target {
-            Target::Write { file, .. } => Some((*file, call.until)),
-            Target::File(_) | Target::AllFiles | Target::Folder(_) => None,
-        })
-    }
-}
-
-/// For each call from the first site, the nearest later call from the second, with no other of the first between.
-fn exchanges(events: &[Event], mutation: Mutation) -> BTreeMap<usize, usize> {
-    let Mutation::Exchanged(first, second) = mutation else { return BTreeMap::new() };
-    let mut exchanged = BTreeMap::new();
-    let mut waiting = None;
-    for event in events {
-        let Event::Begin { call, site, .. } = event else { continue };
-        if *site == second
-            && let Some(waiting) = waiting.take()
-        {
-            exchanged.insert(waiting, *call);
-        } else if *site == first {
-            waiting = Some(*call);
-        }
-    }
-    exchanged
-}
-
-/// The sites of the durable calls of a recording's story, in order.
-pub fn sites(events: &[Event]) -> Vec<SyncSite> {
-    let site = |event: &Event| match event {
-        Event::Begin { site, .. } => Some(*site),
-        _ => None,
-    };
-    let begins = events.iter().rposition(|event| matches!(event, Event::Note(Note::StoryBegins)));
-    events[begins.unwrap_or(0)..].iter().filter_map(site).collect()
-}
-
-fn brief(event: &Event) -> String {
-    match event {
-        Event::Write { file, position, bytes } => {
-            format!("write of {} bytes at {position} of file {file}", bytes.len())
-        }
-        Event::Begin { target: Target::Write { position, bytes, .. }, site, .. } => {
-            format!("{site:?} began: {} bytes at {position}", bytes.len())
-        }
-        Event::Begin { site, .. } => format!("{site:?} began"),
-        Event::Note(note) => format!("{note:?}").chars().take(60).collect(),
-        other => format!("{other:?}").chars().take(100).collect(),
-    }
 }

@@ -3,16 +3,20 @@
 use hotlog::options::FlushMode;
 
 use crate::check::quietly;
-use crate::explore::{Effort, Explorer, Mutation, Recording};
+use crate::explore::{Effort, Explorer, Recording};
 use crate::filesystem::FileSystem;
 use crate::life::{Settings, Stuck};
 use crate::model::{Expectation, Note};
 use crate::recording::{Event, RecordingDisk};
+use crate::replay::Mutation;
 use crate::scenarios::{self, Story};
 use crate::{multiplier, say, seed};
 
 /// Operations of a story that fail, one at a time.
 const FAULTS_PER_STORY: usize = 14;
+
+/// Stories that would take too long, one fault after the other.
+const LONG: &[&str] = &["many segments", "full disk", "checkpoint replaced", "replaced with segments"];
 
 /// How many changing operations a story takes.
 fn operations(story: Story, settings: Settings) -> usize {
@@ -45,7 +49,7 @@ fn after_a_failed_write_or_sync_nothing_is_written_and_nothing_is_lost() {
     let effort = Effort { states_per_point: 3 * multiplier(), deepen_one_in: 20, depth: 2, later_states: 20 };
     for flush in [FlushMode::Ack, FlushMode::Os] {
         for (name, story) in scenarios::STORIES {
-            if ["many segments", "full disk", "checkpoint replaced"].contains(name) {
+            if LONG.contains(name) {
                 continue;
             }
             let settings = scenarios::settings_of(name, flush, seed());

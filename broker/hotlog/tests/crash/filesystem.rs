@@ -218,6 +218,33 @@ impl FileSystem {
         self.pending_names = left;
     }
 
+    /// Whether [`FileSystem::sync`] would make anything durable, of a file that has a name or may have one again.
+    pub fn wants_sync(&self, file: FileId, until: Sequence) -> bool {
+        self.files[file].pending.iter().any(|change| change.sequence <= until) && self.is_named(file)
+    }
+
+    /// As [`FileSystem::wants_sync`], for [`FileSystem::sync_one`].
+    pub fn wants_sync_one(&self, file: FileId, sequence: Sequence) -> bool {
+        self.files[file].pending.iter().any(|change| change.sequence == sequence) && self.is_named(file)
+    }
+
+    /// Whether [`FileSystem::sync_folder`] would make anything durable.
+    pub fn wants_sync_folder(&self, folder: FolderId, until: Sequence) -> bool {
+        let unsynced = |change: &NameChange| {
+            change.sequence <= until
+                && !change.synced.contains(&folder)
+                && change.edits.iter().any(|(touched, ..)| *touched == folder)
+        };
+        self.pending_names.iter().any(unsynced)
+    }
+
+    fn is_named(&self, file: FileId) -> bool {
+        let nodes = |folder: &FolderState| {
+            folder.live.values().chain(folder.durable.values()).any(|node| *node == Node::File(file))
+        };
+        self.folders.iter().any(nodes)
+    }
+
     /// Everything that a power loss may now keep or lose, cut into pieces of `piece_bytes`.
     pub fn units(&self, piece_bytes: usize) -> Vec<Unit> {
         let mut units = Vec::new();
@@ -499,6 +526,25 @@ mod tests {
         assert_eq!(outcomes(&state), [Some(vec![1; 5]), Some(vec![2; 5])]);
         state.sync_folder(ROOT, state.now());
         assert_eq!(outcomes(&state), [Some(vec![2; 5])]);
+    }
+
+    #[test]
+    fn a_sync_is_wanted_until_one_was_made_or_no_name_leads_there() {
+        let (mut state, file) = with_file(false);
+        let sequence = state.write(file, 0, block(1, 10));
+        let until = state.now();
+        assert!(state.wants_sync_folder(ROOT, until) && state.wants_sync(file, until));
+        assert!(state.wants_sync_one(file, sequence) && !state.wants_sync(file, sequence - 1));
+        state.sync_folder(ROOT, until);
+        assert!(!state.wants_sync_folder(ROOT, until));
+        state.edit_names(vec![(ROOT, "a".to_owned(), None)]);
+        assert!(state.wants_sync(file, until), "a power loss may bring the name back");
+        state.sync_folder(ROOT, state.now());
+        assert!(!state.wants_sync(file, until) && !state.wants_sync_one(file, sequence));
+        let (mut state, file) = with_file(true);
+        state.write(file, 0, block(1, 10));
+        state.sync(file, state.now());
+        assert!(!state.wants_sync(file, state.now()));
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use hotlog::options::FlushMode;
 
 use crate::check::{compare, quietly};
-use crate::explore::{Recording, Replay};
+use crate::explore::Recording;
 use crate::filesystem::FileSystem;
 use crate::life::{Life, Settings, Stuck};
 use crate::model::{BatchId, Crash, Expectation, Note};
 use crate::random::Random;
 use crate::recording::{Event, RecordingDisk};
+use crate::replay::{Mutation, Replay};
 use crate::{multiplier, say, scenarios, seed};
 
 /// What the log made of a flipped bit.
@@ -60,7 +61,7 @@ fn judge(state: &FileSystem, recording: &Recording, expectation: &Expectation) -
 }
 
 fn flip_bits_of(recording: &Recording, tries: usize) {
-    let mut replay = Replay::new(recording, crate::explore::Mutation::None);
+    let mut replay = Replay::new(recording, Mutation::None);
     while replay.next_point().is_some() {}
     let (state, expectation) = (replay.state, replay.expectation);
     let journal =

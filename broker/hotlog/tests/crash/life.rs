@@ -113,6 +113,11 @@ thread_local! {
     static RINGS: Cell<u128> = const { Cell::new(0) };
 }
 
+/// Lets this thread's rings have names of their own: two threads count alike.
+pub fn name_rings_from(first: u128) {
+    RINGS.set(first);
+}
+
 /// A name that no other ring of this test has, and the same in every run.
 fn next_ring_name() -> [u8; 16] {
     RINGS.replace(RINGS.get() + 1).to_be_bytes()
@@ -347,7 +352,9 @@ impl Life {
 
     /// Stops as a broker does.
     pub fn close(&mut self) -> Result<(), Stuck> {
-        Ok(self.log.close()?)
+        self.log.close()?;
+        self.disk.note(Note::Closed);
+        Ok(())
     }
 
     /// Lets local copies below go, as if the store had them.

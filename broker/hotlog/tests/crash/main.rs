@@ -2,8 +2,9 @@
 //!
 //! Each story is told once and recorded. At every point of the recording, each legal state of the disk (all of them
 //! where they are few, a seeded sample where not) is handed to a new life, which must open, hold what was promised,
-//! answer retries, and go on; some of these lives are crashed again. Then every sync is taken away, and every two
-//! whose order matters are exchanged, and the same checks must notice.
+//! answer retries, and go on; some of these lives are crashed again. Then every sync is taken away, and every two of
+//! which one follows the other are exchanged, and the same checks must notice, save for the pairs that `mutations` lists
+//! as harmless with the reason.
 //!
 //! `LONGHAUL_CRASH_STATES=20` tries twenty times as many states; `LONGHAUL_CRASH_SEED` repeats a run.
 
@@ -21,13 +22,15 @@ mod mutations;
 mod panics;
 mod random;
 mod recording;
+mod replay;
 mod scenarios;
 mod threads;
 
 use std::io::Write;
 
-use explore::{Effort, Explorer, Mutation, Recording, Tally, Violation};
+use explore::{Effort, Explorer, Recording, Tally, Violation};
 use hotlog::options::FlushMode;
+use replay::Mutation;
 
 fn multiplier() -> usize {
     std::env::var("LONGHAUL_CRASH_STATES").ok().and_then(|text| text.parse().ok()).unwrap_or(1)

@@ -63,6 +63,8 @@ pub enum Note {
     Release { partition: PartitionId, to: Offset },
     /// Recovery did not find these, as the crash allowed; nobody may ever see them again.
     Lost { ids: Vec<BatchId> },
+    /// The log was closed in good order: all that was acknowledged is safe, in every flush mode.
+    Closed,
     /// Recovery ended with this epoch; what it found is safe from now on.
     Recovered { epoch: LeaderEpoch },
 }
@@ -125,6 +127,8 @@ pub struct Expectation {
     pub acks_are_synced: bool,
     /// Whether the power was lost since the last recovery that ended.
     pub power_was_lost: bool,
+    /// Whether the last life ended in good order, and none has begun since.
+    pub is_closed: bool,
     /// Whether crashes are tried now.
     pub in_story: bool,
     /// Counts notes, so that states with unequal expectations are told apart.
@@ -150,7 +154,11 @@ impl Expectation {
                 self.next_id = self.next_id.max(id + 1);
             }
             Note::StoryBegins => self.in_story = true,
-            Note::Opens => {}
+            Note::Opens => self.is_closed = false,
+            Note::Closed => {
+                self.is_closed = true;
+                self.settle();
+            }
             Note::Mode(flush) => self.acks_are_synced = *flush == FlushMode::Ack,
             Note::Placed { id, place } => self.batch(*id).place = Some(*place),
             Note::Acked { id } => {

@@ -1,15 +1,18 @@
 //! What the log does while it is crashed: short stories, each told once and broken at every point.
 
+mod orders;
+
 use hotlog::LogBeginning;
 use hotlog::options::FlushMode;
 use hotlog::sync_site::SyncSite;
 use wire::ids::Offset;
 
-use crate::explore::{Recording, sites};
+use crate::explore::Recording;
 use crate::filesystem::FileSystem;
 use crate::life::{Life, Settings, Stuck, topic};
 use crate::model::{Expectation, Note};
 use crate::recording::{Event, RecordingDisk};
+use crate::replay::sites;
 
 /// A story: told on an empty disk, from the first start on.
 pub type Story = fn(&RecordingDisk, Settings) -> Result<(), Stuck>;
@@ -36,6 +39,9 @@ pub const STORIES: &[(&str, Story)] = &[
     ("never acknowledged", never_acknowledged),
     ("killed and started", killed_and_started),
     ("other flush mode", other_flush_mode),
+    ("ack after os", orders::ack_after_os),
+    ("partitions in turn", orders::partitions_in_turn),
+    ("replaced with segments", orders::replaced_with_segments),
 ];
 
 pub fn settings(flush: FlushMode, seed: u64) -> Settings {
@@ -55,6 +61,7 @@ pub fn settings_of(name: &str, flush: FlushMode, seed: u64) -> Settings {
     match name {
         "journal elsewhere" => Settings { journal_folder: Some("/journal"), ..usual },
         "many segments" => Settings { journal_bytes: 2_400 << 10, segment_bytes: 1 << 20, ..usual },
+        "partitions in turn" => Settings { segment_bytes: orders::SEGMENT_BYTES, ..usual },
         _ => usual,
     }
 }
@@ -63,6 +70,8 @@ pub fn settings_of(name: &str, flush: FlushMode, seed: u64) -> Settings {
 pub fn reaches(name: &str) -> &'static [SyncSite] {
     match name {
         "checkpoint replaced" => &[SyncSite::CheckpointReplacement, SyncSite::CheckpointName],
+        "replaced with segments" => orders::REACHES_WITH_REPLACEMENT,
+        "partitions in turn" => orders::REACHES,
         "segments roll" | "release" => {
             &[SyncSite::SegmentSealed, SyncSite::SidecarBytes, SyncSite::SidecarName]
         }
@@ -88,7 +97,13 @@ pub fn record(name: &'static str, story: Story, settings: Settings) -> Recording
     for site in reaches(name) {
         assert!(told.contains(site), "{name}: the story does not reach {site:?}");
     }
-    let point_one_in = if name == "many segments" { 12 } else { 1 };
+    // Those that take long.
+    let point_one_in = match name {
+        "many segments" => 12,
+        "replaced with segments" => 4,
+        "partitions in turn" => 2,
+        _ => 1,
+    };
     Recording { name, initial: FileSystem::default(), expectation, events, point_one_in, next: settings }
 }
 
@@ -171,7 +186,7 @@ fn checkpoint_replaced(disk: &RecordingDisk, settings: Settings) -> Result<(), S
     for number in 1..=9 {
         life.create(topic(number))?;
     }
-    for round in 0..5 {
+    for round in 0..4 {
         if round == 2 {
             disk.note(Note::StoryBegins);
         }
@@ -183,6 +198,11 @@ fn checkpoint_replaced(disk: &RecordingDisk, settings: Settings) -> Result<(), S
         life.checkpoint()?;
     }
     life.append_sequenced(topic(1), 7, 10)?;
+    life.commit()?;
+    // No checkpoint was added to the replacement when the next life finds it.
+    let next_id = kill(life);
+    let mut life = start(disk, settings, next_id)?;
+    life.append(topic(2), 300)?;
     life.commit()
 }
 

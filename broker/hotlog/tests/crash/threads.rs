@@ -12,11 +12,12 @@ use hotlog::options::FlushMode;
 use hotlog::partition::{Origin, PartitionId};
 use hotlog::worker::Threads;
 
-use crate::explore::{Effort, Explorer, Mutation, Recording};
+use crate::explore::{Effort, Explorer, Recording};
 use crate::filesystem::FileSystem;
 use crate::life::{Life, Stuck, batch_bytes, topic};
 use crate::model::{Expectation, Note, Place, Sequenced};
 use crate::recording::RecordingDisk;
+use crate::replay::Mutation;
 use crate::{multiplier, say, scenarios, seed};
 
 struct Unpark(Thread);
