@@ -25,10 +25,10 @@ const OTHERS: usize = 150;
 
 impl World {
     /// Stops the flow, then the target; `meanwhile` works on what it left, and both go on.
-    fn while_target_is_down(&mut self, meanwhile: impl FnOnce(&Path)) {
+    fn while_target_is_down(&mut self, meanwhile: impl FnOnce(&Self, &Path)) {
         self.stop();
         self.target.stop().unwrap();
-        meanwhile(&self.target.data());
+        meanwhile(self, &self.target.data());
         self.target.restart().unwrap();
         self.mirror.restart().unwrap();
     }
@@ -130,14 +130,14 @@ pub(crate) async fn trimmed(to: Kind) {
 /// the flow knows of copies that the target no longer has. Then somebody else writes on from there.
 pub(crate) async fn tail_lost_and_replaced() {
     let mut world = World::start(Kind::Longhaul, Kind::Kafka).await;
-    world.while_target_is_down(|data| copy_folder(&data.join("cut-0"), &older(data)));
+    world.while_target_is_down(|_, data| copy_folder(&data.join("cut-0"), &older(data)));
     world.call("more", &["20"]);
     world.flow.caught_up(&ALL).await.unwrap();
     assert_eq!(copied(&world).await, 163);
 
-    // There is something to copy, so that a flow that went on would show.
-    world.call("more", &["21"]);
-    world.while_target_is_down(|data| {
+    world.while_target_is_down(|world, data| {
+        // There is something to copy, so that a flow that went on would show.
+        world.call("more", &["21"]);
         std::fs::remove_dir_all(data.join("cut-0")).unwrap();
         copy_folder(&older(data), &data.join("cut-0"));
     });
@@ -164,10 +164,10 @@ pub(crate) async fn tail_lost_and_replaced() {
 /// again what came after.
 pub(crate) async fn restored_whole(to: Kind) {
     let mut world = World::start(Kind::Longhaul, to).await;
-    world.while_target_is_down(|data| copy_folder(data, &older(data)));
+    world.while_target_is_down(|_, data| copy_folder(data, &older(data)));
     world.call("more", &["20"]);
     world.flow.caught_up(&ALL).await.unwrap();
-    world.while_target_is_down(|data| {
+    world.while_target_is_down(|_, data| {
         std::fs::remove_dir_all(data).unwrap();
         std::fs::rename(older(data), data).unwrap();
     });
