@@ -22,7 +22,7 @@ pub enum AskError {
     #[error("\"{0}\" is no admin address: write HOST:PORT")]
     Address(String),
     /// Nothing listens there.
-    #[error("nothing answers at admin address {address}: {source}")]
+    #[error("nothing answers at admin address {address}: {}", root_cause(source))]
     Unreachable {
         /// The admin address.
         address: String,
@@ -67,6 +67,15 @@ async fn connect(address: &str) -> Result<ControlClient<Channel>, AskError> {
     let unreachable = |source| AskError::Unreachable { address: address.to_owned(), source };
     let channel = endpoint.connect().await.map_err(unreachable)?;
     Ok(ControlClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
+}
+
+/// What the system said: the transport's own text says no more than that it failed.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 fn refused(address: &str, source: tonic::Status) -> AskError {

@@ -4,7 +4,7 @@
 //! Does not own: any state. A process hands over a [`Subject`], and this crate only asks it.
 //!
 //! One port serves it all: gRPC (`longhaul.control.v1.Control`), `/metrics` (OpenMetrics text), `/healthz` (the
-//! process works) and `/readyz` (it serves).
+//! process works) and `/readyz` (it serves). Any other page is a 404 that names these.
 
 mod client;
 mod metrics;

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -61,14 +62,15 @@ pub async fn serve(
     let failed = |source| ListenError::Bind { address: address.to_owned(), source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let grpc =
-        tonic::service::Routes::new(ControlServer::new(Service(Arc::clone(&subject)))).into_axum_router();
+    let grpc = tonic::service::Routes::new(ControlServer::new(Service(Arc::clone(&subject))));
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
         .with_state(subject)
-        .merge(grpc);
+        // Its own answer to what it does not know is 200, which a probe of a mistyped page would take for good health.
+        .merge(grpc.into_axum_router().reset_fallback())
+        .fallback(unknown);
     tokio::spawn(async move {
         let stopped = stop.clone().cancelled_owned();
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
@@ -96,6 +98,15 @@ fn answer(verdict: Result<(), String>) -> (StatusCode, String) {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
+}
+
+async fn unknown(uri: Uri, headers: HeaderMap) -> axum::response::Response {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type.is_some_and(|content_type| content_type.starts_with("application/grpc")) {
+        return Status::unimplemented(format!("no such method: {}", uri.path())).into_http::<Body>();
+    }
+    let known = "/metrics, /healthz (the process works), /readyz (it serves), and gRPC";
+    (StatusCode::NOT_FOUND, format!("no such page: {}; here are {known}\n", uri.path())).into_response()
 }
 
 struct Service(Arc<dyn Subject>);

@@ -42,8 +42,12 @@ impl Subject for Process {
 }
 
 async fn get(address: &str, path: &str) -> String {
+    ask(address, &format!("GET {path} HTTP/1.1\r\n")).await
+}
+
+async fn ask(address: &str, head: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("{head}Host: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -70,6 +74,26 @@ async fn one_port_serves_grpc_metrics_and_health() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_not_there_is_no_good_answer() {
+    let stop = CancellationToken::new();
+    let bound = serve("127.0.0.1:0", Arc::new(Process::default()), stop.clone()).await.unwrap();
+    let address = bound.to_string();
+    for path in ["/health", "/ready", "/", "/metrics/", "/longhaul.control.v1.Controls/Status"] {
+        let answer = get(&address, path).await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+        for known in ["/metrics", "/healthz", "/readyz"] {
+            assert!(answer.contains(known), "{path}: {answer}");
+        }
+    }
+    // Whoever speaks gRPC is told in its own terms, and so with HTTP's 200 (code 12 is UNIMPLEMENTED).
+    let grpc =
+        "POST /longhaul.control.v1.Controls/Status HTTP/1.1\r\nContent-Type: application/grpc+proto\r\n";
+    let answer = ask(&address, grpc).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("grpc-status: 12\r\n"), "{answer}");
+    stop.cancel();
+}
+
+#[tokio::test]
 async fn a_taken_address_and_a_silent_one_are_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -78,4 +102,5 @@ async fn a_taken_address_and_a_silent_one_are_named() {
     drop(taken);
     let error = ask_status(&address).await.unwrap_err();
     assert!(error.to_string().contains(&format!("nothing answers at admin address {address}")), "{error}");
+    assert!(error.to_string().contains("refused"), "the system's own word is in it: {error}");
 }

@@ -1,7 +1,7 @@
 //! One partition's copy: what may be produced when, and what an answer means.
 //!
 //! Owns: the order intent, produce, acknowledgement, run; the limit of requests in flight; the offset map while
-//! the partition is copied; what is written of it, and when.
+//! the partition is copied; what is written of it, and when (`gathering`: not for each batch that trickles in).
 //! Does not own: sockets, waiting, the clock (`flow`), what the target's tail says after a doubtful answer
 //! (`recovery`), how a source batch becomes a target batch (`copier::plan`).
 //!
@@ -20,11 +20,17 @@
 //!   C. The position passes a batch only when it, and all before it, were acknowledged or read back.
 //!   D. All intents of one progress record are of one producer id and epoch.
 //!   E. Whoever reads the map topic has the map as of the last commit, whatever it forgot (`unwritten` says how).
+//!   F. What trickles in waits for the next flush at the longest, and from one flush to the next one commit at most is
+//!      made for less than is worth a commit of its own (`gathering` has the bound).
 
 pub mod batch;
+mod entry;
 mod exchange;
+mod gathering;
 mod listing;
 pub mod plan;
+#[cfg(test)]
+mod prompt_target;
 mod rebuild;
 #[cfg(test)]
 mod simulation;
@@ -33,7 +39,10 @@ mod unwritten;
 use std::collections::VecDeque;
 
 pub use batch::Outgoing;
+use entry::{Entry, State};
 pub use exchange::{Action, Failure, Input, Producer, ReplanReason, Resume};
+pub use gathering::FLUSH_EVERY;
+use gathering::{Gathering, Unlisted};
 use listing::Listing;
 pub use listing::{LISTED_BYTES, MAX_LISTED};
 use unwritten::Unwritten;
@@ -54,28 +63,6 @@ enum Phase {
     ReadingBack(Option<(u64, ReplanReason)>),
     Stopped,
     Paused,
-}
-
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
-enum State {
-    /// Not sent, or known not to have arrived.
-    Waiting,
-    InFlight,
-    /// Answered with doubt while others are in flight.
-    Doubtful,
-    Acked(TargetOffset, i32),
-}
-
-#[derive(Debug)]
-struct Entry {
-    id: u64,
-    producer: Producer,
-    batch: Outgoing,
-    /// The commit that lists it.
-    listed: Option<u64>,
-    /// Whether it ever left: from then on it may arrive, and stays an intent until it did.
-    sent: bool,
-    state: State,
 }
 
 /// The state machine of one partition.
@@ -100,7 +87,9 @@ pub struct Copier {
     revision: u64,
     durable: u64,
     commit_in_flight: bool,
+    /// Whether the progress that was last written is no longer true.
     progress_dirty: bool,
+    gathering: Gathering,
     unwritten: Unwritten,
     now_ms: i64,
 }
@@ -131,6 +120,7 @@ impl Copier {
             durable: 0,
             commit_in_flight: false,
             progress_dirty: true,
+            gathering: Gathering::new(),
             unwritten,
             now_ms: 0,
         }
@@ -194,6 +184,7 @@ impl Copier {
             Input::Halt(event) => self.pause(event, &mut actions),
             Input::TargetLogStart(log_start) => self.trim_below(log_start),
             Input::Flush => {
+                self.gathering.flush();
                 let due = self.progress_dirty || self.unwritten.has_tombstones();
                 self.commit_if(due, &mut actions);
             }
@@ -281,7 +272,7 @@ impl Copier {
         match self.phase.clone() {
             Phase::Copying if self.stopping => self.finish_once_drained(actions),
             Phase::Copying => {
-                let wanted = self.has_unlisted() && self.sendable() < LISTED_LOW_WATER;
+                let wanted = self.sendable() < LISTED_LOW_WATER && self.gathering.is_due(&self.unlisted());
                 self.commit_if(wanted, actions);
                 self.send(actions);
             }
@@ -317,7 +308,6 @@ impl Copier {
         let provenance = Provenance { source_leader_epoch: batch.source_leader_epoch, ..self.provenance };
         let mut target = base;
         for (source, length) in &batch.runs {
-            self.unwritten.will_change(&self.map);
             let run = Run { source: *source, target, length: *length };
             let position = self.map.position().target.0;
             let shed = self.map.record(run, provenance).map_err(|_| EventKind::LogShrank {
@@ -325,6 +315,7 @@ impl Copier {
                 position,
                 end: run.target.0,
             })?;
+            self.unwritten.note_run(&self.map);
             // Those of a map that grew too large go from the topic too: read back, they would be shed again.
             self.unwritten.forget(&self.key, &shed);
             target = run.target_end();
@@ -344,8 +335,17 @@ impl Copier {
         })
     }
 
-    fn has_unlisted(&self) -> bool {
-        self.listable().any(|entry| entry.listed.is_none())
+    /// What of it no record lists yet.
+    fn unlisted(&self) -> Unlisted {
+        let (mut unlisted, mut listable) = (Unlisted::default(), 0);
+        for entry in self.listable() {
+            listable += 1;
+            if entry.listed.is_none() {
+                unlisted.add(entry.batch.size_bytes());
+            }
+        }
+        unlisted.is_cut_off = listable < self.queue.len();
+        unlisted
     }
 
     /// Batches that are listed and wait to be sent.
@@ -360,7 +360,20 @@ impl Copier {
         }
         self.revision += 1;
         self.commit_in_flight = true;
+        self.gathering.commit();
         let revision = self.revision;
+        let mut records = self.unwritten.take_blocks(&self.key, &self.map);
+        // Tombstones alone change nothing of it.
+        if self.progress_dirty || self.unlisted().batches > 0 {
+            records.push(self.list(revision));
+        }
+        records.extend(self.unwritten.take_tombstones());
+        self.progress_dirty = false;
+        actions.push(Action::Commit { revision, records });
+    }
+
+    /// The progress as it is now, which lists what one record can list.
+    fn list(&mut self, revision: u64) -> MapRecord {
         let life = self.queue.front().map_or(self.producer, |entry| entry.producer);
         let mut intents: Vec<BatchIntent> = self.listable().map(|entry| entry.batch.intent()).collect();
         for entry in self.queue.iter_mut().take(intents.len()) {
@@ -368,7 +381,6 @@ impl Copier {
         }
         // Nothing follows them in the queue until all of them are planned.
         intents.extend(self.unplanned.iter().cloned());
-        let mut records = self.unwritten.take_blocks(&self.key, &self.map);
         let Position { source, target } = self.map.position();
         let progress = Progress {
             source: source.0,
@@ -383,11 +395,7 @@ impl Copier {
             at_ms: self.now_ms,
         };
         let generation = self.provenance.generation;
-        let key = Key::Progress { partition: self.key.clone(), generation };
-        records.push(MapRecord::set(&key, progress.encode()));
-        records.extend(self.unwritten.take_tombstones());
-        self.progress_dirty = false;
-        actions.push(Action::Commit { revision, records });
+        MapRecord::set(&Key::Progress { partition: self.key.clone(), generation }, progress.encode())
     }
 
     fn send(&mut self, actions: &mut Vec<Action>) {
@@ -465,8 +473,9 @@ impl Copier {
         if let Some(at) = self.queue.iter().position(|entry| !entry.sent) {
             self.producer = self.queue[at].producer;
             self.covered_to = self.queue[at].batch.covers.start;
+            // What no record lists goes without a word.
+            self.progress_dirty |= self.queue.iter().skip(at).any(|entry| entry.listed.is_some());
             self.queue.truncate(at);
-            self.progress_dirty = true;
         }
         if self.commit_in_flight {
             return;
@@ -476,11 +485,5 @@ impl Copier {
         }
         self.phase = Phase::Stopped;
         actions.push(Action::Stopped);
-    }
-}
-
-impl Entry {
-    fn is_acked(&self) -> bool {
-        matches!(self.state, State::Acked(..))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Reading order: `owner`, which waits until this process owns the flow; `session`, one ownership from claim to
 //! drain; `partition`, the loop around a `Copier`; `tail`, reading the target back; `map_log`, the map topic;
-//! `topics`, `group_sync`, `provenance`, `memory`.
+//! `topics`, `group_sync`, `provenance`, `memory`; `watch`, which tells how all of it fares.
 //!
 //! Owns: tasks, channels, time-outs, memory budgets. Does not own: any decision about offsets.
 
@@ -16,6 +16,7 @@ pub(crate) mod provenance;
 pub(crate) mod session;
 pub(crate) mod tail;
 pub(crate) mod topics;
+pub(crate) mod watch;
 
 use std::sync::Arc;
 

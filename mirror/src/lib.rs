@@ -31,7 +31,7 @@ pub use failover::{Failover, failover, redeclare};
 pub use flow::FlowError;
 pub use flow::board::{Board, FlowFigures, FlowState, PartitionFigures};
 pub use spec::{ClusterSpec, FlowSpec};
-pub use status::{FlowStatus, PartitionStatus, status};
+pub use status::{FlowStatus, MapTopicStatus, PartitionStatus, StatusReader, status};
 pub use translate::{Direction, Question, offset_map as load_offset_map, translate};
 
 use tokio_util::sync::CancellationToken;

@@ -1,6 +1,7 @@
 //! The map topic: everything that a flow must still know after it stopped, in one compacted topic on its target.
 //!
-//! Owns: the keys and values of its records (`FORMAT-MAP-TOPIC.md`), and the ledger that a reader folds them to.
+//! Owns: the keys and values of its records (`FORMAT-MAP-TOPIC.md`), the ledger that a reader folds them to, and how much
+//! of it a reader keeps.
 //! Does not own: reading and writing the topic (`flow::map_log`), what the facts mean (`copier`, `recovery`,
 //! `offset_map`).
 //!
@@ -9,12 +10,14 @@
 
 mod key;
 mod ledger;
+mod scope;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use key::{Key, KeyError, PartitionKey};
 pub use ledger::{Ledger, PartitionLedger};
+pub use scope::Scope;
 pub use value::{
     BatchIntent, Binding, Claim, GroupPartition, GroupSync, Progress, Promotion, RegisteredProducer,
     SyncPass, ValueError,

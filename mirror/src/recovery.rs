@@ -1,7 +1,9 @@
 //! What became of the batches whose answer was lost: with the process, with the connection, or in a doubtful answer.
+//! And whether both logs still are those that were copied.
 //!
-//! Owns: the comparison of the target's tail with the intents, whether the copy before it is still there, the verdicts.
-//! Does not own: waiting until the air is clear, reading the tail and asking for the producers (`flow`).
+//! Owns: the comparison of the target's tail with the intents, whether the copy before it is still there, whether what
+//! was read still is at the source, the verdicts.
+//! Does not own: waiting until the air is clear, reading the tail and asking for producers and epochs (`flow`).
 //!
 //! Producer ids are forgotten by the target, so its own duplicate check proves nothing; what stands in its log does.
 //! A batch that fits no intent is never explained away: it pauses the partition.
@@ -12,6 +14,7 @@ mod tests;
 use wire::batch::sequence_after;
 
 use crate::copier::Producer;
+use crate::copier::plan::ReadTo;
 use crate::events::{EventKind, Side};
 use crate::map_topic::BatchIntent;
 use crate::offset_map::{OffsetMap, Position, Provenance, Run, RunOutOfOrder, SourceOffset, TargetOffset};
@@ -134,6 +137,86 @@ pub fn expect_copy(
         _ if log_end < position => Err(EventKind::LogShrank { side, position: position.0, end: log_end.0 }),
         _ => Ok(()),
     }
+}
+
+/// Whether a batch is the flow's own last one, and ends where the position is: then nothing below the position was
+/// replaced. A leader epoch alone may say otherwise, for the epoch that is kept with an acknowledgement is that of the
+/// layout, and the target may have been restarted since.
+#[must_use]
+pub fn is_last_copied(batch: &TailBatch, expected: Expected<'_>) -> bool {
+    let next = sequence_after(batch.producer.sequence, i32::try_from(batch.offsets).unwrap_or(0));
+    let Producer { id, epoch, sequence } = expected.producer;
+    let is_of_this_life = batch.producer.epoch == epoch && next == sequence;
+    batch.producer.id == id
+        && (is_of_this_life || batch.producer.epoch < epoch)
+        && batch.base_offset.0 + batch.offsets == expected.position.target.0
+}
+
+/// Where a leader epoch ends in the source's log, as it answers: the greatest epoch that is not above the one asked
+/// for, and the offset after its last record; -1 for both when it knows no epoch as high.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceEpoch {
+    /// The epoch; -1 also from brokers that do not say.
+    pub leader_epoch: i32,
+    /// Its end.
+    pub end: SourceOffset,
+}
+
+/// What the source says of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceLog {
+    /// The first offset there is.
+    pub log_start: SourceOffset,
+    /// The offset after the last record.
+    pub end: SourceOffset,
+    /// The epoch of the last batch that was read; `None` where the source keeps no epochs.
+    pub epoch: Option<SourceEpoch>,
+}
+
+/// Whether all that was read up to `read` is still in the source's log, and whether `next` is in it too.
+///
+/// # Errors
+/// The event that names the range.
+pub fn expect_source(next: SourceOffset, read: ReadTo, log: SourceLog) -> Result<(), EventKind> {
+    if log.log_start > next {
+        return Err(EventKind::SourceTruncated { from: next.0, to: log.log_start.0 });
+    }
+    match log.epoch.and_then(|found| common_end(read, found)) {
+        // An epoch that ends where the log does says no more than the log's end.
+        Some(common) if common < log.end => Err(replaced(read, common)),
+        _ if log.end < next => {
+            Err(EventKind::LogShrank { side: Side::Source, position: next.0, end: log.end.0 })
+        }
+        Some(common) => Err(replaced(read, common)),
+        None => Ok(()),
+    }
+}
+
+/// Whether all that was read is still there, by what the source says of the epoch of the last batch alone.
+///
+/// # Errors
+/// The event that names the range.
+pub fn expect_read(read: ReadTo, found: SourceEpoch) -> Result<(), EventKind> {
+    common_end(read, found).map_or(Ok(()), |common| Err(replaced(read, common)))
+}
+
+/// The offset up to which the source has what was read; `None` when it has all of it.
+fn common_end(read: ReadTo, found: SourceEpoch) -> Option<SourceOffset> {
+    let common = match found {
+        _ if read.epoch < 0 => return None,
+        // It never had a leader of that epoch, or does not know it any more: nothing of it can be there.
+        SourceEpoch { end, .. } if end.0 < 0 => read.since,
+        // An older epoch in its stead: its end may lie beyond what was read, for another leader may have written more
+        // under it (KIP-279).
+        SourceEpoch { leader_epoch, end } if (0..read.epoch).contains(&leader_epoch) => end.min(read.since),
+        SourceEpoch { end, .. } => end,
+    };
+    (common < read.end).then_some(common)
+}
+
+fn replaced(read: ReadTo, common: SourceOffset) -> EventKind {
+    let ReadTo { epoch: leader_epoch, end, .. } = read;
+    EventKind::EpochRollback { side: Side::Source, leader_epoch, position: end.0, common: common.0 }
 }
 
 /// Compares the batches from the position to the end of what is visible with what should be there. Batches of other

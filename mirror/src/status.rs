@@ -1,21 +1,30 @@
 //! What a flow has come to, read from its target; and how far behind it is, where the source answers.
+//!
+//! Owns: the account of one flow, and reading it again without reading the whole map topic again.
+//! Does not own: the reading itself (`flow::map_log`), what a ledger keeps (`map_topic::Scope`).
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use client::offsets::Place;
-use client::{Isolation, TopicPartition};
+use client::{Cluster, Isolation, TopicPartition};
 use serde::Serialize;
 
 use crate::events::Event;
 use crate::flow::map_log::MapReader;
 use crate::flow::{FlowError, connect};
 use crate::groups::{NotSynced, ReadAgain};
-use crate::map_topic::{GroupSync, Ledger, Promotion, SyncPass};
+use crate::map_topic::{GroupSync, Ledger, Promotion, Scope, SyncPass};
 use crate::spec::FlowSpec;
 use crate::translate::key_of;
 
 /// How long a source may take to say where its logs end.
 const SOURCE_WITHIN: Duration = Duration::from_secs(3);
+/// A reader that goes on still counts what the target has compacted away. It begins again when so much has come, and no
+/// less than there was at first.
+const COUNTED_AGAIN_AFTER_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A flow as its target knows it.
 #[derive(Clone, Debug, Serialize)]
@@ -36,6 +45,19 @@ pub struct FlowStatus {
     pub partitions: Vec<PartitionStatus>,
     /// Events at which it stands.
     pub events: Vec<Event>,
+    /// The map topic, which all flows to that target share; `None` where there is none.
+    pub map_topic: Option<MapTopicStatus>,
+}
+
+/// How large the map topic is on the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MapTopicStatus {
+    /// Its first offset.
+    pub log_start_offset: i64,
+    /// The offset after its last record.
+    pub log_end_offset: i64,
+    /// Bytes of the batches between them, as they were read.
+    pub size_bytes: u64,
 }
 
 /// A partition as its target knows it.
@@ -70,12 +92,7 @@ impl PartitionStatus {
 /// # Errors
 /// [`FlowError`]: the target does not answer.
 pub async fn status(spec: &FlowSpec) -> Result<FlowStatus, FlowError> {
-    let target = connect(&spec.to).await?;
-    let mut ledger = Ledger::default();
-    if MapReader::exists(&target).await? {
-        MapReader::new(&target).read_to_end(&mut ledger).await?;
-    }
-    let mut status = from_ledger(&ledger, spec);
+    let mut status = StatusReader::new(spec.clone()).read().await?;
     let ends = tokio::time::timeout(SOURCE_WITHIN, source_ends(spec, &status)).await;
     if let Ok(Ok(ends)) = ends {
         for (partition, end) in status.partitions.iter_mut().zip(ends) {
@@ -83,6 +100,85 @@ pub async fn status(spec: &FlowSpec) -> Result<FlowStatus, FlowError> {
         }
     }
     Ok(status)
+}
+
+/// Reads a flow's status again and again, each time only what came to the map topic since. It holds what the flow has
+/// come to, and no offset maps.
+#[derive(Debug)]
+pub struct StatusReader {
+    spec: FlowSpec,
+    /// `None` before the first reading and after one that failed.
+    target: Option<ReadTarget>,
+}
+
+impl StatusReader {
+    /// A reader that has not asked yet.
+    #[must_use]
+    pub fn new(spec: FlowSpec) -> Self {
+        Self { spec, target: None }
+    }
+
+    /// Reads what the target knows of the flow; the source is not asked.
+    ///
+    /// # Errors
+    /// [`FlowError`]: the target does not answer. The next reading begins anew.
+    pub async fn read(&mut self) -> Result<FlowStatus, FlowError> {
+        let mut target = match self.target.take() {
+            Some(target) => target,
+            None => ReadTarget::connect(&self.spec).await?,
+        };
+        let map_topic = target.read().await?;
+        let mut status = from_ledger(&target.ledger, &self.spec);
+        status.map_topic = map_topic;
+        self.target = Some(target).filter(|target| !target.is_to_begin_again(map_topic));
+        Ok(status)
+    }
+}
+
+/// What a [`StatusReader`] goes on with.
+#[derive(Debug)]
+struct ReadTarget {
+    cluster: Cluster,
+    reader: MapReader,
+    ledger: Ledger,
+    /// Size of the map topic when it was first read.
+    first_bytes: Option<u64>,
+}
+
+impl ReadTarget {
+    async fn connect(spec: &FlowSpec) -> Result<Self, FlowError> {
+        let cluster = connect(&spec.to).await?;
+        let reader = MapReader::new(&cluster);
+        let ledger = Ledger::within(Scope::Account { flow: spec.name.clone() });
+        Ok(Self { cluster, reader, ledger, first_bytes: None })
+    }
+
+    /// Reads what is new; `None` where there is no map topic.
+    async fn read(&mut self) -> Result<Option<MapTopicStatus>, FlowError> {
+        if !MapReader::exists(&self.cluster).await? {
+            self.ledger.begin_again();
+            return Ok(None);
+        }
+        self.reader.read_to_end(&mut self.ledger).await?;
+        let size_bytes = self.reader.size_bytes();
+        self.first_bytes.get_or_insert(size_bytes);
+        let (log_start, log_end) = (self.reader.log_start(), self.reader.log_end());
+        Ok(Some(MapTopicStatus { log_start_offset: log_start.0, log_end_offset: log_end.0, size_bytes }))
+    }
+
+    /// Whether what was read is of no use for the next reading.
+    fn is_to_begin_again(&self, found: Option<MapTopicStatus>) -> bool {
+        match (self.first_bytes, found) {
+            (Some(first_bytes), Some(found)) => is_counted_again(first_bytes, found.size_bytes),
+            // A topic that was there and is not may come again as another one.
+            (first_bytes, _) => first_bytes.is_some(),
+        }
+    }
+}
+
+/// Whether a reader that found `first_bytes` at first and has now read `size_bytes` in all begins again.
+fn is_counted_again(first_bytes: u64, size_bytes: u64) -> bool {
+    size_bytes.saturating_sub(first_bytes) > first_bytes.max(COUNTED_AGAIN_AFTER_BYTES)
 }
 
 async fn source_ends(spec: &FlowSpec, status: &FlowStatus) -> Result<Vec<Option<i64>>, FlowError> {
@@ -93,7 +189,7 @@ async fn source_ends(spec: &FlowSpec, status: &FlowStatus) -> Result<Vec<Option<
     Ok(found.into_iter().map(|found| found.offset.map(|offset| offset.0)).collect())
 }
 
-/// What the ledger says of a flow.
+/// What the ledger says of a flow; the size of what it was read from is not in it.
 pub(crate) fn from_ledger(ledger: &Ledger, spec: &FlowSpec) -> FlowStatus {
     let holder = ledger.holder(&spec.name);
     let mut partitions = Vec::new();
@@ -123,6 +219,7 @@ pub(crate) fn from_ledger(ledger: &Ledger, spec: &FlowSpec) -> FlowStatus {
         groups: read_again(ledger, spec, &partitions),
         partitions,
         events: ledger.events(&spec.name).cloned().collect(),
+        map_topic: None,
     }
 }
 
@@ -164,49 +261,4 @@ pub(crate) fn not_synced(group: &str, sync: &GroupSync, partitions: &[PartitionS
         to: known.target_position,
     };
     partitions.iter().filter(missing).map(say).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::map_topic::GroupPartition;
-
-    use super::*;
-
-    fn copied(target_topic: &str, partition: i32, target_position: i64) -> PartitionStatus {
-        PartitionStatus {
-            topic: format!("source-of-{target_topic}"),
-            target_topic: target_topic.to_owned(),
-            partition,
-            source_position: 2 * target_position,
-            target_position,
-            at_ms: 0,
-            source_end: None,
-        }
-    }
-
-    #[test]
-    fn a_group_is_told_of_the_partitions_of_its_topics_in_which_it_has_no_position() {
-        let stands = |partition| GroupPartition {
-            topic: "flights".to_owned(),
-            partition,
-            source: 5,
-            target: None,
-            reason: None,
-        };
-        let sync = GroupSync { at_ms: 0, partitions: vec![stands(1), stands(2)] };
-        let partitions = [
-            copied("bookings", 0, 9),
-            copied("flights", 0, 7),
-            copied("flights", 1, 8),
-            copied("flights", 2, 0),
-            copied("flights", 3, 0),
-        ];
-        let found = not_synced("readers", &sync, &partitions);
-        let expected =
-            NotSynced { group: "readers".to_owned(), topic: "flights".to_owned(), partition: 0, to: 7 };
-        assert_eq!(found, [expected]);
-        assert!(
-            not_synced("nobody", &GroupSync { at_ms: 0, partitions: Vec::new() }, &partitions).is_empty()
-        );
-    }
 }

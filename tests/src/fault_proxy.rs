@@ -1,22 +1,28 @@
 //! A TCP proxy before a Kafka-protocol server that sees requests, not bytes: it can hold one request before the server
-//! gets it, or one answer before the client gets it, while a test kills somebody.
+//! gets it, or one answer before the client gets it, while a test kills somebody; and it can make the way long.
 //!
-//! Owns: passing frames on in order, the one trap that is set, what becomes of the frame that fell into it.
+//! Owns: passing frames on in order and no sooner than the way is long, the one trap that is set, what becomes of the
+//! frame that fell into it.
 //! Does not own: the server, which has to advertise the proxy's address.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use wire::header::{Opened, open_request};
 use wire::{ApiKey, Request};
 
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, sleep};
 
 /// Frames above this are no Kafka traffic of a test.
 const FRAME_LIMIT_BYTES: usize = 128 << 20;
+/// Frames of one connection that are on their way in one direction.
+const FRAMES_ON_THE_WAY: usize = 1_024;
 
 /// Where a frame is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +81,14 @@ impl Hold {
 struct Shared {
     server: Mutex<Option<SocketAddr>>,
     rule: Mutex<Option<Rule>>,
+    /// How long a frame takes, each way.
+    each_way: Mutex<Duration>,
+}
+
+impl Shared {
+    fn each_way(&self) -> Duration {
+        *self.each_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The proxy; it ends with the test's process.
@@ -96,7 +110,11 @@ impl FaultProxy {
     pub fn listen() -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { server: Mutex::new(None), rule: Mutex::new(None) });
+        let shared = Arc::new(Shared {
+            server: Mutex::new(None),
+            rule: Mutex::new(None),
+            each_way: Mutex::new(Duration::ZERO),
+        });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -118,6 +136,11 @@ impl FaultProxy {
     /// Names the server.
     pub fn forward_to(&self, server: SocketAddr) {
         *self.shared.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+    }
+
+    /// Lets every frame take so long, each way, from now on. Frames follow each other as closely as before.
+    pub fn delay(&self, each_way: Duration) {
+        *self.shared.each_way.lock().unwrap_or_else(PoisonError::into_inner) = each_way;
     }
 
     /// Sets a trap for the next request of a kind, or for its answer; one trap at a time.
@@ -156,21 +179,60 @@ impl Drop for Trap {
 /// Holds that answers have to pass, in the order of their requests.
 type Answers = Arc<Mutex<VecDeque<Option<Arc<Hold>>>>>;
 
+/// One direction of a connection: frames that arrive when their time has come.
+struct Way {
+    frames: SyncSender<(Deadline, Vec<u8>)>,
+    arriving: JoinHandle<()>,
+}
+
+impl Way {
+    fn to(peer: &TcpStream) -> std::io::Result<Self> {
+        let (frames, on_the_way) = sync_channel(FRAMES_ON_THE_WAY);
+        let peer = peer.try_clone()?;
+        Ok(Self { frames, arriving: std::thread::spawn(move || arrive(&on_the_way, peer)) })
+    }
+
+    fn pass(&self, frame: Vec<u8>, shared: &Shared) -> std::io::Result<()> {
+        let due = Deadline::after(shared.each_way());
+        self.frames.send((due, frame)).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Waits until all that was passed has arrived.
+    fn end(self) {
+        drop(self.frames);
+        // A peer that is gone gets no more frames, which is what its end means.
+        let _ = self.arriving.join();
+    }
+}
+
+fn arrive(on_the_way: &Receiver<(Deadline, Vec<u8>)>, mut peer: TcpStream) {
+    for (due, frame) in on_the_way {
+        sleep(due.left());
+        if peer.write_all(&frame).is_err() {
+            return;
+        }
+    }
+}
+
 fn serve(mut client: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()> {
     let server = *shared.server.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(server) = server else { return Ok(()) };
-    let mut server = TcpStream::connect(server)?;
+    let server = TcpStream::connect(server)?;
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
     }
     let answers = Answers::default();
-    let back = (server.try_clone()?, client.try_clone()?, Arc::clone(&answers));
+    let back = (server.try_clone()?, client.try_clone()?, Way::to(&client)?);
+    let (asked, passing) = (Arc::clone(&answers), Arc::clone(shared));
     std::thread::spawn(move || {
-        let (mut server, mut client, answers) = back;
-        let _ = pass_answers(&mut server, &mut client, &answers);
+        let (mut server, client, way) = back;
+        let _ = pass_answers(&mut server, &way, &passing, &asked);
+        way.end();
         let _ = client.shutdown(Shutdown::Both);
     });
-    let passed = pass_requests(&mut client, &mut server, shared, &answers);
+    let way = Way::to(&server)?;
+    let passed = pass_requests(&mut client, &way, shared, &answers);
+    way.end();
     match passed {
         // The client is gone; what the server still has to do, it does.
         Ok(true) => server.shutdown(Shutdown::Write),
@@ -184,7 +246,7 @@ fn serve(mut client: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()> {
 /// True when the client ended the connection, false when a trap did.
 fn pass_requests(
     client: &mut TcpStream,
-    server: &mut TcpStream,
+    way: &Way,
     shared: &Shared,
     answers: &Answers,
 ) -> std::io::Result<bool> {
@@ -196,18 +258,23 @@ fn pass_requests(
             _ => None,
         };
         answers.lock().unwrap_or_else(PoisonError::into_inner).push_back(answer);
-        server.write_all(&frame)?;
+        way.pass(frame, shared)?;
     }
     Ok(true)
 }
 
-fn pass_answers(server: &mut TcpStream, client: &mut TcpStream, answers: &Answers) -> std::io::Result<()> {
+fn pass_answers(
+    server: &mut TcpStream,
+    way: &Way,
+    shared: &Shared,
+    answers: &Answers,
+) -> std::io::Result<()> {
     while let Some(frame) = read_frame(server)? {
         let hold = answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten();
         if hold.is_some_and(|hold| !hold.hold()) {
             return Ok(());
         }
-        client.write_all(&frame)?;
+        way.pass(frame, shared)?;
     }
     Ok(())
 }

@@ -98,8 +98,10 @@ impl Flow {
     /// # Errors
     /// When it fails.
     pub fn shown(&self) -> anyhow::Result<Value> {
-        let printed = verb(&["status", &self.file_name(), "--json"])?.success()?;
-        let all: Value = serde_json::from_str(&printed)?;
+        // Its exit status says whether all is well, which it need not be.
+        let answer = verb(&["status", &self.file_name(), "--json"])?;
+        let all: Value = serde_json::from_str(&answer.stdout)
+            .map_err(|error| anyhow::anyhow!("{error}: {} {}", answer.stdout, answer.stderr))?;
         Ok(all["flows"][&self.name].clone())
     }
 

@@ -90,6 +90,14 @@ impl Server {
         }
     }
 
+    /// Freezes or thaws the process: connections stay open, and nothing is answered meanwhile.
+    pub fn freeze(&mut self, frozen: bool) {
+        match self {
+            Self::Kafka(kafka) => kafka.process().freeze(frozen),
+            Self::Longhaul(broker) => broker.process().freeze(frozen),
+        }
+    }
+
     /// kill -9.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
-//! What a flow must never pass over in silence: a source topic truncated, deleted, or made again under it, a target that
-//! lost what was copied. Each pauses with its own event, which names range and reason; the flow's other topics go on,
+//! What a flow must never pass over in silence: a source topic truncated, deleted, replaced, or made again under it, a target
+//! that lost what was copied. Each pauses with its own event, which names range and reason; the flow's other topics go on,
 //! and nothing that was copied is lost. What the target deletes by its own rules is no event: the map forgets it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "mirror_events/cases.rs"]
 mod cases;
+#[path = "mirror_events/source.rs"]
+mod source;
 #[path = "mirror_events/target.rs"]
 mod target;
 
@@ -51,6 +53,26 @@ async fn a_target_partition_that_lost_its_end_pauses_and_so_it_does_when_others_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_restored_whole_is_copied_to_again() {
     target::restored_whole(Kind::Longhaul).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_longhaul_source_whose_log_was_replaced_under_a_running_flow_pauses() {
+    source::replaced(Kind::Longhaul).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kafka_source_whose_log_was_replaced_under_a_running_flow_pauses() {
+    source::replaced(Kind::Kafka).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_restored_with_its_epochs_pauses() {
+    source::restored_with_its_epochs().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_the_source_or_of_the_target_is_no_event() {
+    source::restarted().await;
 }
 
 #[test]

@@ -1,25 +1,33 @@
 //! A cluster as one thing to talk to: its connections, its layout, and who answers what.
 //!
-//! Owns: connections by broker and lane, connecting again with growing waits, the refresh of the layout, routing to
-//! leaders and controllers, and the retries of questions that may be asked twice.
-//! Does not own: what is asked (the modules beside this one).
+//! Two locks are held while a broker is asked: one for the refresh of the layout, one for each connection that is
+//! opened. They are waited for in tasks of their own (`in_own_task`) and nowhere else, so that a caller that polls
+//! something else meanwhile holds nobody up. Whoever waited for a lock while an attempt under it failed takes that
+//! failure for its own: otherwise each of many would wait for a broker that hangs, one after the other.
+//!
+//! Owns: the refresh of the layout, routing to leaders and controllers, the retries of questions that may be asked
+//! twice.
+//! Does not own: opening connections (`cluster/connections`), what is asked (the modules beside this one).
 
-use std::collections::HashMap;
+mod connections;
+
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rand::seq::SliceRandom;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use wire::api::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use wire::{ApiKey, ErrorCode, LeaderEpoch, RequestMessage, Text, TopicId};
 
 use crate::backoff::{Backoff, BackoffOptions};
 use crate::connection::{Connection, ConnectionOptions};
-use crate::error::{CallError, Disconnect, RequestError};
+use crate::error::{CallError, RequestError};
 use crate::layout::{Asked, BrokerId, Layout, Leader, TopicPartition};
 use crate::limits;
 use crate::transport::{Address, Connector, PlainTcp};
+use connections::{Connections, Peer};
 
 /// Two refreshes of the layout are at least this far apart.
 const REFRESH_SPACING: Duration = Duration::from_millis(50);
@@ -66,12 +74,6 @@ pub enum Lane {
     Own(u32),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Peer {
-    Bootstrap(usize),
-    Broker(BrokerId),
-}
-
 /// A handle on a cluster; clones share all of it.
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -82,19 +84,17 @@ pub struct Cluster {
 struct Inner {
     options: ClusterOptions,
     layout: RwLock<Arc<Layout>>,
-    /// When the layout was last fetched; held during a fetch, so that there is one at a time.
-    refreshed: tokio::sync::Mutex<Option<Instant>>,
-    slots: Mutex<Slots>,
+    /// What became of the last fetch of the layout; held during a fetch, so that there is one at a time.
+    refreshed: tokio::sync::Mutex<Refreshed>,
+    connections: Connections,
     next_lane: AtomicU32,
 }
 
-type Slots = HashMap<(Peer, Lane), Arc<tokio::sync::Mutex<Slot>>>;
-
-#[derive(Debug)]
-struct Slot {
-    connection: Option<(Address, Arc<Connection>)>,
-    backoff: Backoff,
-    retry_at: Option<Instant>,
+#[derive(Debug, Default)]
+struct Refreshed {
+    answered_at: Option<Instant>,
+    /// When nobody answered, if that was the last time.
+    failed: Option<(Instant, RequestError)>,
 }
 
 impl Cluster {
@@ -107,8 +107,8 @@ impl Cluster {
             inner: Arc::new(Inner {
                 options,
                 layout: RwLock::default(),
-                refreshed: tokio::sync::Mutex::new(None),
-                slots: Mutex::default(),
+                refreshed: tokio::sync::Mutex::default(),
+                connections: Connections::new(),
                 next_lane: AtomicU32::new(0),
             }),
         };
@@ -139,8 +139,9 @@ impl Cluster {
     /// # Errors
     /// [`RequestError`].
     pub async fn refresh(&self, topics: &[Arc<str>]) -> Result<Arc<Layout>, RequestError> {
-        let refreshed = self.inner.refreshed.lock().await;
-        self.fetch_layout(refreshed, Asked::Named(topics)).await
+        let (cluster, topics) = (self.clone(), topics.to_vec());
+        in_own_task(async move { cluster.fetch_layout(cluster.turn().await?, Asked::Named(&topics)).await })
+            .await
     }
 
     /// Asks for the brokers and all topics.
@@ -148,16 +149,27 @@ impl Cluster {
     /// # Errors
     /// [`RequestError`].
     pub async fn refresh_all(&self) -> Result<Arc<Layout>, RequestError> {
+        let cluster = self.clone();
+        in_own_task(async move { cluster.fetch_layout(cluster.turn().await?, Asked::All).await }).await
+    }
+
+    /// Waits for the turn to fetch the layout; only for tasks of their own.
+    async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, Refreshed>, RequestError> {
+        let asked_at = Instant::now();
         let refreshed = self.inner.refreshed.lock().await;
-        self.fetch_layout(refreshed, Asked::All).await
+        let failed = refreshed.failed.as_ref().filter(|(failed_at, _)| *failed_at > asked_at);
+        match failed.map(|(_, error)| error.clone()) {
+            Some(error) => Err(error),
+            None => Ok(refreshed),
+        }
     }
 
     async fn fetch_layout(
         &self,
-        mut refreshed: tokio::sync::MutexGuard<'_, Option<Instant>>,
+        mut refreshed: tokio::sync::MutexGuard<'_, Refreshed>,
         asked: Asked<'_>,
     ) -> Result<Arc<Layout>, RequestError> {
-        if let Some(last) = *refreshed {
+        if let Some(last) = refreshed.answered_at {
             sleep_until(last + REFRESH_SPACING).await;
         }
         let chunks: Vec<Option<&[Arc<str>]>> = match asked {
@@ -171,8 +183,14 @@ impl Cluster {
                 allow_auto_topic_creation: false,
                 ..Default::default()
             };
-            let response: MetadataResponse = self.ask_any(&request).await?;
-            *refreshed = Some(Instant::now());
+            let response: MetadataResponse = match self.ask_any(&request).await {
+                Ok(response) => response,
+                Err(error) => {
+                    refreshed.failed = Some((Instant::now(), error.clone()));
+                    return Err(error);
+                }
+            };
+            *refreshed = Refreshed { answered_at: Some(Instant::now()), failed: None };
             RequestError::check(ApiKey::Metadata, response.error_code, None)?;
             let asked = names.map_or(Asked::All, Asked::Named);
             self.change_layout(|layout| *layout = layout.merged(&response, asked));
@@ -214,18 +232,22 @@ impl Cluster {
         if let Some(leader) = self.layout().trusted_leader(partition) {
             return Ok(leader);
         }
-        let refreshed = self.inner.refreshed.lock().await;
-        // Somebody else may have asked while this waited.
-        if let Some(leader) = self.layout().trusted_leader(partition) {
-            return Ok(leader);
-        }
-        let layout = self.fetch_layout(refreshed, Asked::Named(&[Arc::clone(&partition.topic)])).await?;
-        let known =
-            layout.topics.get(&partition.topic).and_then(|topic| topic.partition(partition.partition));
-        if known.is_none() {
-            return Err(RequestError::UnknownPartition(partition.clone()));
-        }
-        layout.leader(partition).ok_or_else(|| RequestError::NoLeader(partition.clone()))
+        let (cluster, partition) = (self.clone(), partition.clone());
+        in_own_task(async move {
+            let refreshed = cluster.turn().await?;
+            // Somebody else may have asked while this waited.
+            if let Some(leader) = cluster.layout().trusted_leader(&partition) {
+                return Ok(leader);
+            }
+            let topic = [Arc::clone(&partition.topic)];
+            let layout = cluster.fetch_layout(refreshed, Asked::Named(&topic)).await?;
+            let known = layout.topics.get(&partition.topic);
+            if known.and_then(|topic| topic.partition(partition.partition)).is_none() {
+                return Err(RequestError::UnknownPartition(partition));
+            }
+            layout.leader(&partition).ok_or(RequestError::NoLeader(partition))
+        })
+        .await
     }
 
     /// Takes notice of what a broker said of its leadership, so that the next request goes to the right one.
@@ -258,80 +280,6 @@ impl Cluster {
     /// [`CallError`].
     pub async fn connection(&self, broker: BrokerId, lane: Lane) -> Result<Arc<Connection>, CallError> {
         self.connect_peer(Peer::Broker(broker), lane).await
-    }
-
-    async fn connect_peer(&self, peer: Peer, lane: Lane) -> Result<Arc<Connection>, CallError> {
-        let address = self.address(peer)?;
-        let slot = self.slot(peer, lane, &address)?;
-        let mut slot = slot.lock().await;
-        if let Some((of, connection)) = &slot.connection
-            && *of == address
-            && connection.is_open()
-        {
-            return Ok(Arc::clone(connection));
-        }
-        slot.connection = None;
-        if let Some(retry_at) = slot.retry_at.take() {
-            sleep_until(retry_at).await;
-        }
-        let options = &self.inner.options;
-        match Connection::open(&*options.connector, &address, &options.connection).await {
-            Ok(connection) => {
-                let connection = Arc::new(connection);
-                slot.connection = Some((address, Arc::clone(&connection)));
-                slot.backoff.reset();
-                Ok(connection)
-            }
-            Err(error) => {
-                slot.retry_at = Some(Instant::now() + slot.backoff.next());
-                Err(error)
-            }
-        }
-    }
-
-    fn address(&self, peer: Peer) -> Result<Address, CallError> {
-        match peer {
-            Peer::Bootstrap(index) => Ok(self.inner.options.bootstrap[index].clone()),
-            Peer::Broker(broker) => {
-                let layout = self.layout();
-                let known = layout.brokers.get(&broker).ok_or(CallError::UnknownBroker { broker })?;
-                Ok(known.address.clone())
-            }
-        }
-    }
-
-    fn slot(
-        &self,
-        peer: Peer,
-        lane: Lane,
-        address: &Address,
-    ) -> Result<Arc<tokio::sync::Mutex<Slot>>, CallError> {
-        let mut slots = self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() >= limits::CONNECTIONS_MAX && !slots.contains_key(&(peer, lane)) {
-            // What nobody holds and is closed can go.
-            slots.retain(|_, slot| match slot.try_lock() {
-                Ok(slot) => slot.connection.as_ref().is_some_and(|(_, connection)| connection.is_open()),
-                Err(_) => true,
-            });
-            if slots.len() >= limits::CONNECTIONS_MAX {
-                return Err(CallError::NotSent {
-                    api: ApiKey::ApiVersions,
-                    broker: address.to_string().into(),
-                    reason: Disconnect::TooMany(limits::CONNECTIONS_MAX),
-                });
-            }
-        }
-        let new = || {
-            let backoff = Backoff::new(self.inner.options.backoff);
-            Arc::new(tokio::sync::Mutex::new(Slot { connection: None, backoff, retry_at: None }))
-        };
-        Ok(Arc::clone(slots.entry((peer, lane)).or_insert_with(new)))
-    }
-
-    /// Closes the connections of a lane that its owner is done with.
-    pub fn close_lane(&self, lane: Lane) {
-        let mut slots = self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.retain(|(_, of), _| *of != lane);
     }
 
     /// Whom to ask for changes of topics: the controller, or anybody where none is named.
@@ -373,6 +321,19 @@ impl Retry {
     pub(crate) async fn again_unless_done(&mut self, error: &RequestError) -> bool {
         let may_be_done = matches!(error, RequestError::Call(error) if error.may_have_been_done());
         !may_be_done && self.again(error).await
+    }
+}
+
+/// Does in a task of its own what holds a lock that others wait for: the lock is given back even if the caller no
+/// longer polls. A caller that drops this ends the task.
+async fn in_own_task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    match task.join_next().await.expect("one task was spawned") {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // Only the end of the runtime cancels it, and that ends the caller as well.
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -4,24 +4,27 @@
 //! written; what is in the table when the connection ends was perhaps sent, and what is still queued was not
 //! (invariant A of the crate).
 //!
+//! A request that is overdue ends the connection whether or not anybody still waits for its answer: nothing behind it
+//! can be answered before it.
+//!
 //! Owns: pipelining, correlation, the bound on what is under way, timeouts, the negotiation of versions.
-//! Does not own: when to connect again, whom to ask.
+//! Does not own: the socket (`connection/socket`), when to connect again, whom to ask.
+
+mod socket;
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use wire::api::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use wire::header::{RequestHeader, open_response};
-use wire::{ApiKey, Encoded, ErrorCode, Message, Piece, RequestMessage, Text, frame};
+use wire::{ApiKey, Encoded, ErrorCode, Message, RequestMessage, Text};
 
 use crate::error::{CallError, Disconnect, Nonsense};
 use crate::limits;
@@ -86,6 +89,9 @@ struct Outgoing {
 struct Waiting {
     correlation_id: i32,
     answer: oneshot::Sender<Result<Bytes, Lost>>,
+    /// When the answer is overdue, and how long it was allowed to take.
+    deadline: Instant,
+    timeout: Duration,
     /// Given back when the answer is there, whether or not anybody still waits for it.
     _permit: OwnedSemaphorePermit,
 }
@@ -100,6 +106,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Table {
     under_way: VecDeque<Waiting>,
+    /// When the last answer came.
+    heard_at: Option<Instant>,
     closed: Option<Disconnect>,
 }
 
@@ -122,7 +130,11 @@ impl Shared {
 
     /// Hands an answer to whoever waits for it.
     fn answer(&self, frame: Bytes) -> Result<(), Disconnect> {
-        let waiting = self.table().under_way.pop_front();
+        let waiting = {
+            let mut table = self.table();
+            table.heard_at = Some(Instant::now());
+            table.under_way.pop_front()
+        };
         let received = wire::header::correlation_id(&frame).unwrap_or(-1);
         let expected = waiting.as_ref().map_or(-1, |waiting| waiting.correlation_id);
         match waiting {
@@ -157,6 +169,13 @@ impl Shared {
     fn closed_because(&self) -> Option<Disconnect> {
         self.table().closed.clone()
     }
+
+    /// How long the request whose turn it is was allowed to take, when it has taken longer.
+    fn overdue(&self) -> Option<Duration> {
+        let table = self.table();
+        let first = table.under_way.front()?;
+        (first.deadline <= Instant::now()).then_some(first.timeout)
+    }
 }
 
 impl Connection {
@@ -187,8 +206,8 @@ impl Connection {
         let shared = Arc::new(Shared { broker, table: Mutex::default(), closed: watch::Sender::new(false) });
         let (queue, queued) = mpsc::channel(options.in_flight_max);
         let (source, sink) = tokio::io::split(stream);
-        let writer = tokio::spawn(write(queued, sink, Arc::clone(&shared)));
-        let reader = tokio::spawn(read(source, Arc::clone(&shared), options.response_bytes_max));
+        let writer = tokio::spawn(socket::write(queued, sink, Arc::clone(&shared)));
+        let reader = tokio::spawn(socket::read(source, Arc::clone(&shared), options.response_bytes_max));
         Self {
             shared,
             queue,
@@ -250,10 +269,7 @@ impl Connection {
         request: &M,
         broker_may_wait: Duration,
     ) -> Result<M::Response, CallError> {
-        let mut pending = self.start(version, request).await?;
-        pending.deadline += broker_may_wait;
-        pending.timeout += broker_may_wait;
-        let frame = pending.frame().await?;
+        let frame = self.start_waiting(version, request, broker_may_wait).await?.frame().await?;
         self.decode(M::KEY, version, frame)
     }
 
@@ -266,7 +282,16 @@ impl Connection {
         version: i16,
         request: &M,
     ) -> Result<Pending<M::Response>, CallError> {
-        let deadline = Instant::now() + self.request_timeout;
+        self.start_waiting(version, request, Duration::ZERO).await
+    }
+
+    async fn start_waiting<M: RequestMessage>(
+        &self,
+        version: i16,
+        request: &M,
+        broker_may_wait: Duration,
+    ) -> Result<Pending<M::Response>, CallError> {
+        let room_until = Instant::now() + self.request_timeout;
         let correlation_id = self.next_correlation_id.fetch_add(1, Ordering::Relaxed) & i32::MAX;
         let client_id = Some(self.client_id.clone());
         let header = RequestHeader { key: M::KEY, version, correlation_id, client_id };
@@ -277,12 +302,17 @@ impl Connection {
             error,
         })?;
         let not_sent = |reason| CallError::NotSent { api: M::KEY, broker: broker(), reason };
-        let permit = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned())
+        let permit = timeout_at(room_until, Arc::clone(&self.permits).acquire_owned())
             .await
             .map_err(|_| not_sent(Disconnect::Timeout(self.request_timeout)))?
             .expect("the semaphore is never closed");
+        // The end of a connection makes room too.
+        if let Some(reason) = self.shared.closed_because() {
+            return Err(not_sent(reason));
+        }
         let (answer, receiver) = oneshot::channel();
-        let waiting = Waiting { correlation_id, answer, _permit: permit };
+        let (deadline, timeout) = (room_until + broker_may_wait, self.request_timeout + broker_may_wait);
+        let waiting = Waiting { correlation_id, answer, deadline, timeout, _permit: permit };
         // Permits bound the queue, so this does not wait.
         if self.queue.send(Outgoing { frame, waiting }).await.is_err() {
             return Err(not_sent(self.shared.closed_because().unwrap_or(Disconnect::Closed)));
@@ -293,7 +323,7 @@ impl Connection {
             key: M::KEY,
             version,
             deadline,
-            timeout: self.request_timeout,
+            timeout,
             response: PhantomData,
         })
     }
@@ -306,6 +336,17 @@ impl Connection {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.shared.table().closed.is_none()
+    }
+
+    /// When the broker last answered anything on it.
+    #[must_use]
+    pub fn heard_at(&self) -> Option<Instant> {
+        self.shared.table().heard_at
+    }
+
+    /// Ends it: whoever waits for an answer is told why there is none.
+    pub(crate) fn close(&self, reason: Disconnect) {
+        self.shared.close(reason);
     }
 
     /// The broker's address.
@@ -381,87 +422,4 @@ fn decode<R: Message>(shared: &Shared, key: ApiKey, version: i16, frame: Bytes) 
         broker: Arc::clone(&shared.broker),
         fault: Nonsense::Decode(error),
     })
-}
-
-async fn write(
-    mut queue: mpsc::Receiver<Outgoing>,
-    mut sink: WriteHalf<Box<dyn Stream>>,
-    shared: Arc<Shared>,
-) {
-    let mut closed = shared.closed.subscribe();
-    loop {
-        let outgoing = tokio::select! {
-            outgoing = queue.recv() => outgoing,
-            _ = closed.wait_for(|closed| *closed) => None,
-        };
-        let Some(Outgoing { frame, waiting }) = outgoing else { break };
-        if let Err((waiting, reason)) = shared.begin(waiting) {
-            let _ = waiting.answer.send(Err(Lost::NotSent(reason)));
-            break;
-        }
-        let written = tokio::select! {
-            written = write_frame(&mut sink, &frame) => written,
-            _ = closed.wait_for(|closed| *closed) => break,
-        };
-        if let Err(error) = written {
-            shared.close(Disconnect::Io(error.to_string()));
-            break;
-        }
-    }
-    queue.close();
-    let reason = shared.closed_because().unwrap_or(Disconnect::Closed);
-    while let Some(outgoing) = queue.recv().await {
-        let _ = outgoing.waiting.answer.send(Err(Lost::NotSent(reason.clone())));
-    }
-    // The peer learns it from the socket's end as well, so a failure here changes nothing.
-    let _ = sink.shutdown().await;
-}
-
-async fn write_frame(sink: &mut WriteHalf<Box<dyn Stream>>, frame: &Encoded) -> io::Result<()> {
-    let memory = |piece: &'_ Piece| match piece {
-        Piece::Memory(bytes) => bytes.clone(),
-        Piece::File(_) => unreachable!("a client's requests are made of memory"),
-    };
-    for pieces in frame.pieces.chunks(limits::WRITE_PIECES) {
-        let pieces: Vec<Bytes> = pieces.iter().map(memory).collect();
-        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|bytes| IoSlice::new(bytes)).collect();
-        let mut rest = slices.as_mut_slice();
-        while !rest.is_empty() {
-            match sink.write_vectored(rest).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => IoSlice::advance_slices(&mut rest, written),
-            }
-        }
-    }
-    sink.flush().await
-}
-
-async fn read(mut source: ReadHalf<Box<dyn Stream>>, shared: Arc<Shared>, limit_bytes: usize) {
-    let mut received = BytesMut::with_capacity(limits::READ_BYTES);
-    let reason = loop {
-        match frame::split(&mut received, limit_bytes) {
-            Ok(Some(frame)) => match shared.answer(frame) {
-                Ok(()) => continue,
-                Err(reason) => break reason,
-            },
-            Ok(None) => {}
-            Err(error) => break Disconnect::Frame(error),
-        }
-        received.reserve(wanted_bytes(&received));
-        match source.read_buf(&mut received).await {
-            Ok(0) => break Disconnect::ClosedByBroker,
-            Ok(_) => {}
-            Err(error) => break Disconnect::Io(error.to_string()),
-        }
-    };
-    shared.close(reason);
-}
-
-/// Room for the rest of the frame that has begun, whose length has been checked. Room is not memory until bytes
-/// arrive in it.
-fn wanted_bytes(received: &BytesMut) -> usize {
-    let whole = received
-        .first_chunk::<{ frame::PREFIX_BYTES }>()
-        .map_or(0, |prefix| frame::PREFIX_BYTES + u32::from_be_bytes(*prefix) as usize);
-    whole.saturating_sub(received.len()).max(limits::READ_BYTES)
 }

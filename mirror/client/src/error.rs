@@ -47,6 +47,9 @@ pub enum Disconnect {
     /// The client closed it.
     #[error("the client closed the connection")]
     Closed,
+    /// The client is done with the whole cluster; see [`crate::Cluster::close`].
+    #[error("the client is done with the cluster")]
+    Finished,
 }
 
 /// Why a request has no answer.
@@ -133,7 +136,20 @@ impl CallError {
     /// Whether the same request may work later.
     #[must_use]
     pub fn retriable(&self) -> bool {
-        matches!(self, Self::NotSent { .. } | Self::Unanswered { .. } | Self::UnknownBroker { .. })
+        match self {
+            Self::NotSent { reason, .. } | Self::Unanswered { reason, .. } => *reason != Disconnect::Finished,
+            Self::UnknownBroker { .. } => true,
+            Self::Malformed { .. } | Self::Unsupported { .. } | Self::Encode { .. } => false,
+        }
+    }
+
+    /// Whether the client itself has ended what was asked.
+    fn is_own_end(&self) -> bool {
+        matches!(
+            self,
+            Self::NotSent { reason: Disconnect::Finished, .. }
+                | Self::Unanswered { reason: Disconnect::Finished, .. }
+        )
     }
 }
 
@@ -171,7 +187,8 @@ impl RequestError {
         match self {
             Self::Call(error) => error.retriable(),
             Self::Refused { code, .. } => code.retriable(),
-            Self::UnknownPartition(_) | Self::NoLeader(_) | Self::Unreachable(_) => true,
+            Self::Unreachable(error) => !error.is_own_end(),
+            Self::UnknownPartition(_) | Self::NoLeader(_) => true,
         }
     }
 

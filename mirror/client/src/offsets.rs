@@ -1,6 +1,6 @@
 //! Positions in a log: by time, by its ends (ListOffsets), and by leader epoch (OffsetForLeaderEpoch).
 //!
-//! Owns: Kafka's numbers for the places, the levels of isolation.
+//! Owns: Kafka's numbers for the places, the levels of isolation, when a question names a leader epoch.
 //! Does not own: a group's positions (`group`), reading from a place on (`fetch`), what an epoch's end means for a
 //! copy (`mirror`).
 
@@ -13,7 +13,7 @@ use wire::api::list_offsets::{
 use wire::api::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
-use wire::{ApiKey, LeaderEpoch, Offset, Text};
+use wire::{ApiKey, ErrorCode, LeaderEpoch, Offset, Text};
 
 use crate::cluster::{Cluster, Lane};
 use crate::error::{CallError, Nonsense, RequestError};
@@ -82,6 +82,29 @@ pub struct Found {
     pub leader_epoch: LeaderEpoch,
 }
 
+/// Whether a question names the leader epoch that the layout knows, so that a leader of another epoch refuses to answer
+/// (KIP-320).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    Named,
+    /// The leader is behind the layout, which never goes back. It may lag for a moment; if its cluster was restored
+    /// from an older copy, it would never answer.
+    Left,
+}
+
+impl Claim {
+    fn after(self, error: &RequestError) -> Self {
+        if error.code() == Some(ErrorCode::UNKNOWN_LEADER_EPOCH) { Self::Left } else { self }
+    }
+
+    fn of(self, leader: Leader) -> Leader {
+        match self {
+            Self::Named => leader,
+            Self::Left => Leader { epoch: LeaderEpoch::NONE, ..leader },
+        }
+    }
+}
+
 /// The end of a leader epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEnd {
@@ -102,9 +125,10 @@ impl Cluster {
         isolation: Isolation,
     ) -> Result<Vec<Found>, RequestError> {
         let mut retry = self.retry();
+        let mut claim = Claim::Named;
         loop {
-            match self.try_list_offsets(asked, isolation).await {
-                Err(error) if retry.again(&error).await => {}
+            match self.try_list_offsets(asked, isolation, claim).await {
+                Err(error) if retry.again(&error).await => claim = claim.after(&error),
                 done => return done,
             }
         }
@@ -114,10 +138,11 @@ impl Cluster {
         &self,
         asked: &[(TopicPartition, Place)],
         isolation: Isolation,
+        claim: Claim,
     ) -> Result<Vec<Found>, RequestError> {
         let mut by_leader: BTreeMap<BrokerId, Vec<(usize, Leader)>> = BTreeMap::new();
         for (index, (partition, _)) in asked.iter().enumerate() {
-            let leader = self.leader(partition).await?;
+            let leader = claim.of(self.leader(partition).await?);
             by_leader.entry(leader.broker).or_default().push((index, leader));
         }
         let mut found = vec![None; asked.len()];
@@ -155,9 +180,10 @@ impl Cluster {
         epoch: LeaderEpoch,
     ) -> Result<EpochEnd, RequestError> {
         let mut retry = self.retry();
+        let mut claim = Claim::Named;
         loop {
-            match self.try_offset_for_leader_epoch(partition, epoch).await {
-                Err(error) if retry.again(&error).await => {}
+            match self.try_offset_for_leader_epoch(partition, epoch, claim).await {
+                Err(error) if retry.again(&error).await => claim = claim.after(&error),
                 done => return done,
             }
         }
@@ -167,8 +193,9 @@ impl Cluster {
         &self,
         partition: &TopicPartition,
         epoch: LeaderEpoch,
+        claim: Claim,
     ) -> Result<EpochEnd, RequestError> {
-        let leader = self.leader(partition).await?;
+        let leader = claim.of(self.leader(partition).await?);
         let connection = self.connection(leader.broker, Lane::Control).await?;
         let (first, last) = ApiKey::OffsetForLeaderEpoch.api().served;
         let version = connection.version(ApiKey::OffsetForLeaderEpoch, first, last)?;

@@ -91,7 +91,8 @@ pub enum Input {
     Halt(EventKind),
     /// The target has no record below this any more.
     TargetLogStart(TargetOffset),
-    /// Time to write what has nothing else to travel with: a position, tombstones.
+    /// An interval has passed: time to list what was gathered, and to write what has nothing else to travel with, a
+    /// position or tombstones.
     Flush,
     /// Finish what is in flight, write the position, send nothing more.
     Stop,

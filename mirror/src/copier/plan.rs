@@ -2,9 +2,10 @@
 //!
 //! Owns: what is left out (markers, aborted data, records that came from the target, everything below the start),
 //! what passes untouched, what is rebuilt and why, and how batches that may be in the air are cut again exactly as
-//! their intents say.
+//! their intents say, how far the log was read and under which leader epoch.
 //! Does not own: building the bytes (`copier::rebuild`), when a batch may go (`copier`).
 
+mod read_to;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,8 @@ use wire::batch::{
 };
 use wire::compress::Codec;
 use wire::ids::ProducerId;
+
+pub use read_to::ReadTo;
 
 use super::batch::{Made, Outgoing, RebuildReason, cleared_header};
 use super::rebuild::{self, BuildFault, Piece};
@@ -106,22 +109,32 @@ struct Source<'a> {
     last: i64,
 }
 
+impl Source<'_> {
+    /// Whether its header names another leader epoch; old messages name none.
+    fn is_of_another_epoch(&self, epoch: i32) -> bool {
+        match &self.entry {
+            Entry::Batch(batch) => batch.header().leader_epoch.0 >= 0 && self.epoch != epoch,
+            Entry::Message(_) => false,
+        }
+    }
+}
+
 /// Plans one partition, fetch answer after fetch answer.
 #[derive(Clone, Debug)]
 pub struct Planner {
     next: SourceOffset,
-    epoch: i32,
+    read: ReadTo,
     replay: VecDeque<BatchIntent>,
     /// What the target takes; may change between calls.
     pub options: PlanOptions,
 }
 
 impl Planner {
-    /// Plans from `next` on; the last copied batch was of `epoch` (-1 for none). The batches of `replay` are cut
-    /// exactly as they were, before anything else.
+    /// Plans from `next` on, where the log was read before up to `read`. The batches of `replay` are cut exactly as
+    /// they were, before anything else.
     #[must_use]
-    pub fn new(next: SourceOffset, epoch: i32, replay: Vec<BatchIntent>, options: PlanOptions) -> Self {
-        Self { next, epoch, replay: replay.into(), options }
+    pub fn new(next: SourceOffset, read: ReadTo, replay: Vec<BatchIntent>, options: PlanOptions) -> Self {
+        Self { next, read, replay: replay.into(), options }
     }
 
     /// First source offset that was not looked at: where the next fetch starts.
@@ -130,10 +143,17 @@ impl Planner {
         self.next
     }
 
-    /// Leader epoch of the last planned batch, -1 before the first.
+    /// How far the log was read, whatever was planned of it.
     #[must_use]
-    pub fn epoch(&self) -> i32 {
-        self.epoch
+    pub fn read(&self) -> ReadTo {
+        self.read
+    }
+
+    /// Leader epoch that wrote what lies before `next`, for the source to compare with its own log; -1 when that is not
+    /// known. Where the plan began again lower, the epoch up to which was read before still reaches beyond it.
+    #[must_use]
+    pub fn last_read_epoch(&self) -> i32 {
+        if self.next <= self.read.end { self.read.epoch } else { -1 }
     }
 
     /// Goes back to `from`; what was in the air is settled.
@@ -167,27 +187,29 @@ impl Planner {
             let (from, to) = (self.next.0, fetched.log_start);
             return Err(PlanFault::Event(EventKind::SourceTruncated { from, to }));
         }
-        let (sources, surveyed_to) = self.survey(fetched, left_out)?;
+        let (sources, surveyed_to, read) = self.survey(fetched, left_out)?;
         let planned = if self.replay.is_empty() {
             self.plan_fresh(fetched, &sources, surveyed_to)?
         } else {
             self.plan_replay(fetched, &sources, surveyed_to)?
         };
         self.next = planned.covered_to;
-        self.epoch = planned.batches.last().map_or(self.epoch, |batch| batch.source_leader_epoch);
+        self.read = read;
         Ok(planned)
     }
 
-    /// The entries that hold records to copy, and how far the answer reaches.
+    /// The entries that hold records to copy, how far the answer reaches, and how far the log is read with it.
     fn survey<'a>(
         &self,
         fetched: &'a Fetched,
         left_out: &dyn Fn(ProducerId) -> bool,
-    ) -> Result<(Vec<Source<'a>>, i64), PlanFault> {
+    ) -> Result<(Vec<Source<'a>>, i64, ReadTo), PlanFault> {
         let mut aborts = OpenAborts::new(&fetched.aborted);
         let mut sources = Vec::new();
         let mut surveyed_to = self.next.0;
-        let mut epoch = self.epoch;
+        let mut read = self.read;
+        // What is read again may be of older epochs than what was read last.
+        let mut epoch = if self.next < self.read.end { -1 } else { self.read.epoch };
         let mut at = 0;
         for entry in Entries::new(&fetched.bytes) {
             let entry = match entry {
@@ -211,17 +233,21 @@ impl Planner {
             }
             if let Entry::Batch(batch) = &entry {
                 let found = batch.header().leader_epoch.0;
-                if found < epoch && found >= 0 {
-                    return Err(self.rolled_back(epoch, first));
+                if last >= self.read.end.0 && (0..self.read.epoch).contains(&found) {
+                    return Err(self.rolled_back());
+                }
+                if (0..epoch).contains(&found) {
+                    return Err(self.corrupt(&format!("leader epoch {found} follows {epoch}")));
                 }
                 epoch = found.max(epoch);
+                read = read.and(found, first..last + 1);
             }
             surveyed_to = last + 1;
             if copied {
                 sources.push(Source { entry, at: start, epoch, first, last });
             }
         }
-        Ok((sources, surveyed_to))
+        Ok((sources, surveyed_to, read))
     }
 
     fn holds_data(&self, batch: &BatchView<'_>, aborts: &mut OpenAborts) -> Result<bool, PlanFault> {
@@ -331,7 +357,7 @@ impl Planner {
         let piece = Piece {
             entries: group.iter().map(|source| source.entry).collect(),
             covers,
-            epoch: group.last().map_or(self.epoch, |source| source.epoch),
+            epoch: group.last().map_or(self.read.epoch, |source| source.epoch),
             reason,
         };
         rebuild::build(&piece, &self.options).map_err(|fault| self.build_fault(fault, &piece))
@@ -349,6 +375,10 @@ impl Planner {
         for intent in self.replay.iter().take_while(|intent| intent.to <= surveyed_to) {
             let inside = |source: &&Source<'_>| source.last >= intent.from && source.first < intent.to;
             let group: Vec<&Source<'_>> = sources.iter().filter(inside).collect();
+            // The same offsets under another leader: these are other records.
+            if group.iter().any(|source| source.is_of_another_epoch(intent.epoch)) {
+                return Err(PlanFault::ReplayDiffers);
+            }
             let whole = match group.as_slice() {
                 [one] if one.first >= intent.from && one.last < intent.to => {
                     self.rebuild_reason(one).is_none()
@@ -396,8 +426,10 @@ impl Planner {
         PlanFault::Event(EventKind::CorruptSource { offset: self.next.0, reason: error.to_string() })
     }
 
-    fn rolled_back(&self, leader_epoch: i32, common: i64) -> PlanFault {
-        let position = self.next.0;
+    /// An older epoch goes on where the last one was read to: this log holds nothing of the last one.
+    fn rolled_back(&self) -> PlanFault {
+        let ReadTo { epoch: leader_epoch, since, end } = self.read;
+        let (position, common) = (end.0, since.0);
         PlanFault::Event(EventKind::EpochRollback { side: Side::Source, leader_epoch, position, common })
     }
 }

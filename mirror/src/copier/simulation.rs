@@ -4,7 +4,7 @@
 //! arrive late, when the target forgets its producers, what it deletes, how large a map may become. In the end each
 //! committed record at or above the start is in the target once, in order, and every offset translates as the plain
 //! list of pairs says, but for what the map had to forget. After every single commit, whatever dies next, the map topic
-//! gives exactly the map that the copier had.
+//! gives exactly the map that the copier had; and there are no more commits than `gathering` says.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,7 +16,8 @@ use wire::batch::{
 use wire::compress::Codec;
 use wire::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId};
 
-use super::plan::{AbortedTransaction, Fetched, PlanFault, PlanOptions, Planner};
+use super::gathering::{ENOUGH_BATCHES, ENOUGH_BYTES};
+use super::plan::{AbortedTransaction, Fetched, PlanFault, PlanOptions, Planner, ReadTo};
 use super::*;
 use crate::map_topic::Ledger;
 use crate::offset_map::{Block, MAX_MAP_BYTES, Translation};
@@ -342,6 +343,25 @@ struct Process {
     commits: VecDeque<Commit>,
     requests: VecDeque<Request>,
     stopped: bool,
+    pace: Pace,
+}
+
+/// How many commits a process made, and what bounds their number.
+#[derive(Debug, Default)]
+struct Pace {
+    commits: usize,
+    flushes: usize,
+    batches: usize,
+    size_bytes: usize,
+}
+
+impl Pace {
+    /// Until the stop, which does not wait for a flush.
+    fn check(&self) {
+        let worth = self.batches / ENOUGH_BATCHES + self.size_bytes / ENOUGH_BYTES;
+        // The first commit comes before any flush; and where the batches of the owner before end, so does the list.
+        assert!(self.commits <= self.flushes + worth + 2, "too many commits: {self:?}");
+    }
 }
 
 struct World {
@@ -476,14 +496,16 @@ impl World {
             left.take_arrived(&arrived, provenance).unwrap();
         let next = map.position().source;
         let options = PlanOptions { max_batch_bytes: 400, ..PlanOptions::default() };
-        let planner = Planner::new(next, source_epoch, intents.clone(), options);
+        let read = ReadTo::copied(&map, source_epoch);
+        let planner = Planner::new(next, read, intents.clone(), options);
         let replay = intents;
         let key = World::key();
         let known = self.ledger.partition(&key);
         let superseded = known.map(|known| known.superseded(&key, &map)).unwrap_or_default();
         let resume = Resume { key, map, provenance, replay_as, replay, then_as, source_epoch, superseded };
         let copier = Copier::new(resume);
-        Process { copier, planner, commits: VecDeque::new(), requests: VecDeque::new(), stopped: false }
+        let (commits, requests, pace) = (VecDeque::new(), VecDeque::new(), Pace::default());
+        Process { copier, planner, commits, requests, stopped: false, pace }
     }
 
     fn handle(&mut self, process: &mut Process, mut actions: Vec<Action>) {
@@ -492,6 +514,7 @@ impl World {
             for action in actions {
                 match action {
                     Action::Commit { revision, records } => {
+                        process.pace.commits += 1;
                         let map = process.copier.map().clone();
                         process.commits.push_back(Commit { revision, records, map });
                     }
@@ -539,7 +562,10 @@ impl World {
                 None => Vec::new(),
             },
             6..=7 => self.answer(process),
-            8 => process.copier.step(Input::Flush, 0),
+            8 => {
+                process.pace.flushes += 1;
+                process.copier.step(Input::Flush, 0)
+            }
             9 if self.deletes && self.dice.one_in(5) => self.delete(process),
             _ => {
                 if self.dice.one_in(4) {
@@ -570,6 +596,8 @@ impl World {
         match process.planner.plan(&fetched, &|producer| producer.0 == FROM_TARGET) {
             Ok(planned) => {
                 let (batches, covered_to) = (planned.batches, planned.covered_to);
+                process.pace.batches += batches.len();
+                process.pace.size_bytes += batches.iter().map(Outgoing::size_bytes).sum::<usize>();
                 process.copier.step(Input::Planned { batches, covered_to }, 0)
             }
             Err(PlanFault::Event(event)) => panic!("planned an event: {event}"),
@@ -605,6 +633,9 @@ impl World {
     /// The process dies: each thing it sent arrives now, later or never, in order.
     fn crash(&mut self, mut process: Process) {
         self.crashes += 1;
+        if !process.stopped {
+            process.pace.check();
+        }
         while let Some(commit) = process.commits.pop_front() {
             if self.dice.one_in(2) {
                 break;
@@ -710,6 +741,7 @@ fn live(seed: u64) -> Told {
 }
 
 fn stop(world: &mut World, process: &mut Process) {
+    process.pace.check();
     let actions = process.copier.step(Input::Stop, 0);
     world.handle(process, actions);
     for _ in 0..2_000 {

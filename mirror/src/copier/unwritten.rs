@@ -4,8 +4,8 @@
 //! Does not own: when a commit is made and the progress in it (`copier`), the blocks themselves (`offset_map`).
 //!
 //! Invariants:
-//!   A. A commit carries each block that changed since the one before, so what the map holds is in the topic with the
-//!      progress that covers it.
+//!   A. A commit carries each block that changed since the one before, and no other, so what the map holds is in the
+//!      topic with the progress that covers it.
 //!   B. A tombstone names a block that the map does not hold, under the generation that wrote it. Starts of blocks only
 //!      rise, so such a key never comes back.
 //!   C. The progress of a commit says where the map starts, so readers pass over what is below it. Tombstones may come
@@ -21,7 +21,7 @@ use crate::offset_map::{Block, OffsetMap, SourceOffset};
 
 /// Tombstones that one commit carries at most, about 300 KiB of keys: the map topic refuses a write above 8 MiB, and a
 /// target that deletes a long log at once forgets as many blocks as a map may hold.
-const TOMBSTONES_AT_ONCE: usize = 2_048;
+pub(super) const TOMBSTONES_AT_ONCE: usize = 2_048;
 
 /// What the map topic lacks.
 #[derive(Debug)]
@@ -39,8 +39,9 @@ impl Unwritten {
         Self { changed_from: own.map(|block| block.start().source), tombstones: superseded.into() }
     }
 
-    /// The open block of `map` is about to change, or to be followed by another.
-    pub(super) fn will_change(&mut self, map: &OffsetMap) {
+    /// A run was added to the open block of `map`, or has begun it. The block before it, if it has begun one, is as the
+    /// topic has it.
+    pub(super) fn note_run(&mut self, map: &OffsetMap) {
         let open = map.open_block().map(|block| block.start().source);
         self.changed_from = self.changed_from.or(open);
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use client::group::{Group, Membership, Position};
 use client::{Cluster, RequestError, TopicPartition};
+use tokio_util::sync::CancellationToken;
 use wire::{ErrorCode, LeaderEpoch, Offset};
 
 use super::FlowError;
@@ -29,61 +30,93 @@ const SAY_AGAIN_AFTER: u32 = 5;
 
 /// Where a source offset of a partition, by its name at the source, is at the target; `None` if it is not copied.
 pub(crate) type Translate<'a> =
-    dyn Fn(&TopicPartition, SourceOffset) -> Option<Translation<TargetOffset>> + Sync + 'a;
+    dyn Fn(&TopicPartition, SourceOffset) -> Option<Translation<TargetOffset>> + Send + Sync + 'a;
 
 /// A group's positions at the source.
 pub(crate) type SourcePositions = BTreeMap<TopicPartition, SourceOffset>;
 
-/// Syncs the groups of one flow.
-pub(crate) struct GroupSyncer<'a> {
-    pub(crate) spec: &'a FlowSpec,
-    pub(crate) source: &'a Cluster,
-    pub(crate) target: &'a Cluster,
-    pub(crate) writer: &'a MapWriter,
-    pub(crate) board: &'a Board,
-    pub(crate) translate: &'a Translate<'a>,
+/// What was last written down of each group.
+type Said = BTreeMap<String, Vec<GroupPartition>>;
+
+/// Syncs the groups of one flow, in a task of its own.
+pub(crate) struct GroupSyncer {
+    pub(crate) spec: FlowSpec,
+    pub(crate) source: Cluster,
+    pub(crate) target: Cluster,
+    pub(crate) writer: MapWriter,
+    pub(crate) board: Board,
+    pub(crate) translate: Box<Translate<'static>>,
+    pub(crate) stop: CancellationToken,
 }
 
-impl GroupSyncer<'_> {
-    /// Goes over the groups until the future is dropped.
-    pub(crate) async fn run(&self) {
-        let mut said: BTreeMap<String, Vec<GroupPartition>> = BTreeMap::new();
-        let mut passes = 0;
-        loop {
-            match self.pass(&mut said, passes % SAY_AGAIN_AFTER == 0).await {
-                Ok(()) => passes += 1,
-                Err(error) => tracing::warn!(flow = self.spec.name, %error, "the groups could not be synced"),
+impl GroupSyncer {
+    /// Goes over the groups until the stop. The group whose positions are on their way to the target by then is
+    /// finished and written down, so that nothing reaches a group later than this returns.
+    pub(crate) async fn run(self) {
+        let (mut said, mut passes) = (Said::new(), 0);
+        while !self.stop.is_cancelled() {
+            let passed = self.pass(&mut said, passes % SAY_AGAIN_AFTER == 0).await;
+            passes += u32::from(passed.is_ok());
+            if !self.stop.is_cancelled() {
+                self.note(passed.err());
             }
-            tokio::time::sleep(PASS_EVERY).await;
+            self.stop.run_until_cancelled(tokio::time::sleep(PASS_EVERY)).await;
         }
     }
 
-    async fn pass(
-        &self,
-        said: &mut BTreeMap<String, Vec<GroupPartition>>,
-        say_again: bool,
-    ) -> Result<(), FlowError> {
+    fn note(&self, error: Option<FlowError>) {
+        if let Some(error) = &error {
+            tracing::warn!(flow = self.spec.name, %error, "the groups could not be synced");
+        }
+        let error = error.map(|error| format!("groups are not synced: {error}"));
+        self.board.change(&self.spec.name, |flow| flow.groups_error = error);
+    }
+
+    async fn pass(&self, said: &mut Said, say_again: bool) -> Result<(), FlowError> {
         let at_ms = Clock::system().now_ms();
         let mut pass = SyncPass { at_ms, groups: 0, synced: 0, unsynced: 0 };
         let mut records = Vec::new();
-        for group in groups_at_source(self.source, self.spec).await? {
-            let standing = positions_at_source(self.source, self.spec, &group).await?;
+        let gone_over = self.go_over_all(&mut pass, said, &mut records).await;
+        if matches!(gone_over, Ok(true)) {
+            self.board.change(&self.spec.name, |flow| flow.groups_synced_at_ms = Some(at_ms));
+            if say_again || !records.is_empty() {
+                records.push(pass_record(&self.spec, &pass));
+            }
+        }
+        // What became of a group is written down even when the next could not be asked.
+        self.writer.commit_each(records).await?;
+        gone_over.map(|_| ())
+    }
+
+    /// Carries one group after the other over; false when the stop came first.
+    async fn go_over_all(
+        &self,
+        pass: &mut SyncPass,
+        said: &mut Said,
+        records: &mut Vec<MapRecord>,
+    ) -> Result<bool, FlowError> {
+        let listed = self.stop.run_until_cancelled(groups_at_source(&self.source, &self.spec)).await;
+        let Some(groups) = listed else { return Ok(false) };
+        for group in groups? {
+            let asked = positions_at_source(&self.source, &self.spec, &group);
+            let Some(standing) = self.stop.run_until_cancelled(asked).await else { return Ok(false) };
+            let standing = standing?;
             if standing.is_empty() {
                 continue;
             }
-            let partitions = carry_over(self.target, self.spec, &group, &standing, self.translate).await?;
-            count(&mut pass, &partitions);
+            // Who was replaced moves no group any more.
+            if let Some(error) = self.writer.ended_by() {
+                return Err(error);
+            }
+            let carried = carry_over(&self.target, &self.spec, &group, &standing, &*self.translate);
+            let partitions = carried.await?;
+            count(pass, &partitions);
             if said.get(&group) != Some(&partitions) {
-                records.push(record(self.spec, &group, at_ms, &partitions));
+                records.push(record(&self.spec, &group, pass.at_ms, &partitions));
                 said.insert(group, partitions);
             }
         }
-        self.board.change(&self.spec.name, |flow| flow.groups_synced_at_ms = Some(at_ms));
-        if say_again || !records.is_empty() {
-            records.push(pass_record(self.spec, &pass));
-            self.writer.commit_each(records).await?;
-        }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -1,20 +1,24 @@
 //! The map topic as a log: read to its end, written by one owner, many waiting writers to a batch.
 //!
 //! Owns: making the topic, its one partition, the producer epoch that fences the owner before, retries.
-//! Does not own: what the records say (`map_topic`).
+//! Does not own: what the records say (`map_topic`), reading them (`map_log::reader`), when a partition has something to
+//! write (`copier::gathering`).
+
+mod reader;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::fetch::{FetchFrom, FetchRound};
 use client::produce::{Outcome, ProduceBatch, Refusal};
-use client::{Cluster, Isolation, Lane, RequestError, TopicPartition};
+use client::{Cluster, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
-use wire::batch::{BatchBuilder, BatchOptions, Entries, Entry, NewRecord, ProducerFields, Records};
-use wire::{ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId};
+use wire::batch::{BatchBuilder, BatchOptions, NewRecord, ProducerFields};
+use wire::{ErrorCode, ProducerEpoch, ProducerId, TopicId};
 
-use super::{FlowError, log_ends};
+pub(crate) use reader::MapReader;
+
+use super::FlowError;
 use crate::clock::Clock;
 use crate::copier::Producer;
 use crate::map_topic::{Claim, Key, Ledger, MAP_TOPIC, MapRecord};
@@ -25,13 +29,8 @@ const WAITING_COMMITS: usize = 1_024;
 const WRITE_BYTES: usize = 512 * 1024;
 /// Largest batch of the topic: the intents of thinned batches list each hole.
 const MAX_MESSAGE_BYTES: &str = "8388608";
-const FETCH_BYTES: i32 = 4 * 1024 * 1024;
-const DECOMPRESSED_BYTES: usize = 64 * 1024 * 1024;
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_WAIT: Duration = Duration::from_millis(200);
-/// Empty answers below the end before the rest counts as taken by a log cleaner: a broker that throttles a client
-/// answers so too, for a while.
-const EMPTY_ANSWERS: u32 = 25;
 /// Claims that another claimant may win before this one gives up.
 const CLAIM_ATTEMPTS: usize = 8;
 
@@ -59,102 +58,6 @@ pub(crate) async fn ensure(cluster: &Cluster) -> Result<(), FlowError> {
         Err(error) if error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Reads the map topic from its start, and on from where it stopped.
-#[derive(Debug)]
-pub(crate) struct MapReader {
-    cluster: Cluster,
-    next: Option<Offset>,
-    log_start: Offset,
-}
-
-impl MapReader {
-    pub(crate) fn new(cluster: &Cluster) -> Self {
-        Self { cluster: cluster.clone(), next: None, log_start: Offset(0) }
-    }
-
-    /// Whether the cluster has the topic at all.
-    pub(crate) async fn exists(cluster: &Cluster) -> Result<bool, RequestError> {
-        Ok(cluster.refresh(&[Arc::from(MAP_TOPIC)]).await?.topics.contains_key(MAP_TOPIC))
-    }
-
-    /// The first offset that there was at the last reading. The topic is only compacted, so above 0 its beginning is
-    /// lost.
-    pub(crate) fn log_start(&self) -> Offset {
-        self.log_start
-    }
-
-    /// Takes in everything up to the present end.
-    pub(crate) async fn read_to_end(&mut self, ledger: &mut Ledger) -> Result<(), FlowError> {
-        let (start, end) = log_ends(&self.cluster, &map_partition(), Isolation::ReadUncommitted).await?;
-        let mut next = self.next.unwrap_or(Offset(0)).max(start);
-        let mut empty = 0;
-        while next < end {
-            let leader = self.cluster.leader(&map_partition()).await?;
-            let round = fetch_round(next, FETCH_BYTES);
-            let fetched = self.cluster.fetch(leader.broker, &round).await?.swap_remove(0);
-            if fetched.code != ErrorCode::NONE {
-                tracing::debug!(code = %fetched.code, "reading the map topic again");
-                tokio::time::sleep(RETRY_WAIT).await;
-                continue;
-            }
-            let after = apply(ledger, &fetched.records, next);
-            if after > next {
-                (next, empty) = (after, 0);
-            } else if empty < EMPTY_ANSWERS {
-                empty += 1;
-                tokio::time::sleep(RETRY_WAIT).await;
-            } else {
-                next = end;
-            }
-        }
-        (self.next, self.log_start) = (Some(next), start);
-        Ok(())
-    }
-}
-
-fn fetch_round(next: Offset, max_bytes: i32) -> FetchRound {
-    FetchRound {
-        partitions: vec![FetchFrom {
-            partition: map_partition(),
-            topic_id: TopicId::ZERO,
-            offset: next,
-            leader_epoch: LeaderEpoch::NONE,
-            last_fetched_epoch: LeaderEpoch::NONE,
-            max_bytes,
-        }],
-        max_wait: Duration::from_millis(100),
-        min_bytes: 1,
-        max_bytes,
-        isolation: Isolation::ReadUncommitted,
-        lane: Lane::Fetch,
-    }
-}
-
-/// Folds an answer into the ledger; answers the offset after it. What cannot be read is passed over and said.
-fn apply(ledger: &mut Ledger, bytes: &Bytes, from: Offset) -> Offset {
-    let mut next = from;
-    for entry in Entries::new(bytes).map_while(Result::ok) {
-        let Entry::Batch(batch) = entry else { continue };
-        let mut records = Records::new(&batch, DECOMPRESSED_BYTES);
-        while let Ok(Some(record)) = records.next_record() {
-            if record.offset < from {
-                continue;
-            }
-            let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
-            match key.map(str::parse::<Key>) {
-                Some(Ok(key)) => {
-                    if let Err(error) = ledger.apply(key, record.value) {
-                        tracing::warn!(offset = record.offset.0, %error, "passing over a record of the map topic");
-                    }
-                }
-                _ => tracing::debug!(offset = record.offset.0, "passing over a key of the map topic"),
-            }
-        }
-        next = next.max(batch.header().next_offset());
-    }
-    next
 }
 
 fn batch_of(records: &[MapRecord], producer: Producer, now_ms: i64) -> Bytes {

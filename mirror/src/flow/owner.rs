@@ -3,6 +3,7 @@
 //! Owns: membership in the flow's group, starting and draining sessions as the group decides, connecting again.
 //! Does not own: who is chosen (`ownership`), what an owner does (`session`).
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +14,11 @@ use wire::Text;
 
 use super::board::{Board, FlowState};
 use super::session::{self, Session};
+use super::watch::SILENT_AFTER;
 use super::{FlowError, connect};
 use crate::Options;
+use crate::clock::Clock;
+use crate::events::Side;
 use crate::ownership::{CHOSEN, NOT_CHOSEN, PROTOCOL, PROTOCOL_TYPE, Role, choose};
 use crate::spec::FlowSpec;
 
@@ -23,6 +27,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 const REBALANCE_TIMEOUT: Duration = Duration::from_secs(30);
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 const CONNECT_AGAIN_IN: Duration = Duration::from_secs(1);
+/// How long the group may take to be told that this member leaves; it notices by itself.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// How long the flow stands at a refusal that only an operator mends, so that it is seen and claims do not pile up.
 const REFUSED_AGAIN_IN: Duration = Duration::from_secs(30);
 
@@ -68,7 +74,7 @@ pub(crate) async fn run_flow(spec: FlowSpec, options: Options, board: Board, sto
             Ok(()) => {}
             Err(FlowError::Promoted { at_ms, .. }) => {
                 tracing::warn!(flow = spec.name, at_ms, "the flow was promoted and stays stopped");
-                board.change(&spec.name, |flow| flow.state = FlowState::Promoted { at_ms });
+                board.change(&spec.name, |flow| flow.rest(FlowState::Promoted { at_ms }));
                 // Whoever asks how the flow is gets to know it.
                 stop.cancelled().await;
                 return;
@@ -89,7 +95,7 @@ pub(crate) async fn run_flow(spec: FlowSpec, options: Options, board: Board, sto
             }
         }
     }
-    board.change(&spec.name, |flow| flow.state = FlowState::Stopped);
+    board.change(&spec.name, |flow| flow.rest(FlowState::Stopped));
 }
 
 /// A stop that nothing heeds within the longest drain ends the flow all the same: its target or source hangs.
@@ -98,17 +104,51 @@ async fn stop_and_wait(stop: &CancellationToken) {
     tokio::time::sleep(session::DRAIN_WITHIN + Duration::from_secs(2)).await;
 }
 
+/// Connects to a cluster of the flow. One that takes its time shows as silent meanwhile, and so does one that is not
+/// reached.
+async fn reach(spec: &FlowSpec, side: Side, board: &Board) -> Result<Cluster, FlowError> {
+    let cluster = match side {
+        Side::Source => &spec.from,
+        Side::Target => &spec.to,
+    };
+    let asked_at_ms = Clock::system().now_ms();
+    let note_silence = || {
+        board.change(&spec.name, |flow| {
+            flow.silent_since_ms(side).get_or_insert(asked_at_ms);
+        });
+    };
+    let mut connecting = pin!(connect(cluster));
+    let connected = match tokio::time::timeout(SILENT_AFTER, &mut connecting).await {
+        Ok(connected) => connected,
+        Err(_) => {
+            note_silence();
+            connecting.await
+        }
+    };
+    match &connected {
+        Ok(_) => board.change(&spec.name, |flow| *flow.silent_since_ms(side) = None),
+        Err(FlowError::Request(_)) => note_silence(),
+        Err(_) => {}
+    }
+    connected
+}
+
 async fn work(
     spec: &FlowSpec,
     options: &Options,
     board: &Board,
     stop: &CancellationToken,
 ) -> Result<(), FlowError> {
-    let target = connect(&spec.to).await?;
+    let reached = stop.run_until_cancelled(reach(spec, Side::Target, board)).await;
+    let Some(target) = reached.transpose()? else { return Ok(()) };
     let mut member = member(&target, spec, Role::Waiting);
     let worked = gather(spec, options, board, stop, (&target, &mut member)).await;
-    if let Err(error) = member.leave().await {
-        tracing::debug!(flow = spec.name, %error, "the group notices later that this member left");
+    match tokio::time::timeout(LEAVE_WITHIN, member.leave()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(flow = spec.name, %error, "the group notices later that this member left");
+        }
+        Err(_) => tracing::debug!(flow = spec.name, "the group does not answer to the leave"),
     }
     worked
 }
@@ -130,7 +170,7 @@ async fn gather(
         };
         if *assignment.data != *CHOSEN {
             role = Role::Waiting;
-            board.change(&spec.name, |flow| flow.state = FlowState::Waiting);
+            board.change(&spec.name, |flow| flow.rest(FlowState::Waiting));
             tokio::select! {
                 ended = member.hold() => if let Ended::Lost(error) = ended { return Err(error.into()) },
                 () = stop.cancelled() => return Ok(()),
@@ -139,11 +179,7 @@ async fn gather(
         }
         role = Role::Owning;
         let drain = stop.child_token();
-        // The source of a promoted flow is often gone, and says nothing of it.
-        session::refuse_promoted(target, spec).await?;
-        let source = connect(&spec.from).await?;
-        let session = Session { spec, options, board, source: &source, target };
-        let mut running = std::pin::pin!(session.run(drain.clone()));
+        let mut running = pin!(own(spec, options, board, (target, drain.clone())));
         let held = tokio::select! {
             ended = member.hold() => Some(ended),
             finished = &mut running => { finished?; None }
@@ -157,4 +193,21 @@ async fn gather(
         }
     }
     Ok(())
+}
+
+/// Owns the flow until `drain`: from the question whether it may to the end of its session.
+async fn own(
+    spec: &FlowSpec,
+    options: &Options,
+    board: &Board,
+    (target, drain): (&Cluster, CancellationToken),
+) -> Result<(), FlowError> {
+    board.change(&spec.name, |flow| flow.state = FlowState::Connecting);
+    let reaching = async {
+        // The source of a promoted flow is often gone, and says nothing of it.
+        session::refuse_promoted(target, spec).await?;
+        reach(spec, Side::Source, board).await
+    };
+    let Some(source) = drain.run_until_cancelled(reaching).await.transpose()? else { return Ok(()) };
+    Session { spec, options, board, source: &source, target }.run(drain).await
 }

@@ -1,27 +1,30 @@
 //! The loop around one partition's copier: fetches in, produces and commits out.
 //!
 //! Owns: at most one fetch under way, answers carried back in order, waits between attempts, the share of the memory
-//! budget, the checks of both logs at the start and after a change of leader.
-//! Does not own: what any of it means (`copier`, `copier::plan`, `recovery`).
+//! budget, which leader of the source had all that was read.
+//! Does not own: what any of it means (`copier`, `copier::plan`, `recovery`), asking either log (`source`, `look`).
 
 mod fetch_bytes;
 mod look;
 mod refusal;
+mod source;
 mod start;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use client::fetch::{FetchFrom, FetchRound, Fetched as Answer};
+use client::fetch::Fetched as Answer;
 use client::produce::{Outcome, ProduceBatch};
-use client::{Cluster, Isolation, Lane, RequestError, TopicPartition};
+use client::{Cluster, Lane, RequestError, TopicPartition};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use wire::{ErrorCode, LeaderEpoch, Offset};
+use wire::{ErrorCode, LeaderEpoch};
 
 use fetch_bytes::FetchBytes;
 use refusal::{MAY_PASS, failure, missing_topic, topic_event};
+use source::{Checked, Source, Wanted};
+use start::Recovered;
 
 use super::FlowError;
 use super::board::Board;
@@ -31,18 +34,15 @@ use super::provenance::Provenance;
 use super::tail::{TailError, Target};
 use crate::clock::Clock;
 use crate::copier::plan::{AbortedTransaction, Fetched, PlanFault, PlanOptions, Planner};
-use crate::copier::{Action, Copier, Failure, Input, Outgoing, Producer, ReplanReason};
+use crate::copier::{Action, Copier, FLUSH_EVERY, Failure, Input, Outgoing, Producer, ReplanReason};
 use crate::events::{Event, EventKind, Side};
 use crate::map_topic::{Key, MapRecord, PartitionKey, PartitionLedger};
 use crate::offset_map::TargetOffset;
 
 /// Answers of fetches, produces and commits that may wait for the loop.
 const ANSWERS: usize = 64;
-const FETCH_WAIT: Duration = Duration::from_millis(500);
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_WAIT: Duration = Duration::from_millis(250);
-/// How often a position that has nothing else to travel with is written.
-const FLUSH_EVERY: Duration = Duration::from_millis(200);
 /// How often the target is asked where its log begins: retention moves that now and then, and nothing waits for it.
 const LOG_START_EVERY: Duration = Duration::from_secs(30);
 /// Looks between batches that may be unanswered before nothing more is fetched: each is kept until it is answered.
@@ -75,7 +75,7 @@ pub(crate) struct PartitionTask {
 pub(crate) type SharedCopier = Arc<Mutex<Option<Copier>>>;
 
 enum Happened {
-    Fetched(Result<Answer, RequestError>),
+    Fetched(Result<Checked, TailError>),
     Produced(u64, ProduceAnswer),
     Committed(u64, Result<(), FlowError>),
     /// Where the target's log begins; `None` when it did not answer.
@@ -110,13 +110,15 @@ impl PartitionTask {
         // The copier has the blocks from here on; a second copy for as long as the partition is copied would be waste.
         drop(ledger);
         match start {
-            Ok((copier, planner)) => {
+            Ok(Recovered { copier, planner, vouched }) => {
                 *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(copier);
                 let (answers, answered) = mpsc::channel(ANSWERS);
                 let fetch_bytes = FetchBytes::FIRST;
                 let mut running = Running {
                     task: &self,
+                    source: Source::of(&self),
                     planner,
+                    vouched: Some(vouched),
                     answers,
                     fetching: false,
                     asking_log_start: false,
@@ -162,7 +164,11 @@ impl PartitionTask {
 
 struct Running<'a> {
     task: &'a PartitionTask,
+    source: Source,
     planner: Planner,
+    /// Leader epoch of the source under which all that was read was found in its log; `None` when that has to be asked
+    /// again.
+    vouched: Option<LeaderEpoch>,
     answers: mpsc::Sender<Happened>,
     fetching: bool,
     asking_log_start: bool,
@@ -341,44 +347,30 @@ impl Running<'_> {
             return;
         }
         self.fetching = true;
-        let (source, partition) = (self.task.source.clone(), self.task.source_partition.clone());
-        let from = FetchFrom {
-            partition: partition.clone(),
-            topic_id: self.task.key.source_topic,
-            offset: Offset(self.planner.next().0),
-            leader_epoch: LeaderEpoch::NONE,
-            last_fetched_epoch: LeaderEpoch::NONE,
-            max_bytes: self.fetch_bytes.0,
-        };
-        let round = FetchRound {
-            partitions: vec![from],
-            max_wait: FETCH_WAIT,
-            min_bytes: 1,
-            max_bytes: self.fetch_bytes.0,
-            isolation: Isolation::ReadCommitted,
-            lane: self.task.source_lane,
-        };
-        let answers = self.answers.clone();
+        let wanted = Wanted::by(&self.planner, self.vouched, self.fetch_bytes.0);
+        let (source, answers) = (self.source.clone(), self.answers.clone());
         tokio::spawn(async move {
-            let fetched = async {
-                let leader = source.leader(&partition).await?;
-                Ok(source.fetch(leader.broker, &round).await?.swap_remove(0))
-            };
-            let fetched = fetched.await;
+            let fetched = source.fetch(wanted).await;
             let _ = answers.send(Happened::Fetched(fetched)).await;
         });
     }
 
-    async fn take_fetched(&mut self, answer: Result<Answer, RequestError>) {
+    async fn take_fetched(&mut self, fetched: Result<Checked, TailError>) {
+        // After anything else, the log may have been replaced by the next fetch.
+        self.vouched = match &fetched {
+            Ok(Checked { answer, vouched }) if answer.code == ErrorCode::NONE => Some(*vouched),
+            _ => None,
+        };
         let stale = std::mem::take(&mut self.plan_round) > 0;
-        match answer {
+        match fetched {
             _ if stale => {}
-            Ok(answer) if answer.code == ErrorCode::NONE => {
+            Ok(Checked { answer, .. }) if answer.code == ErrorCode::NONE => {
                 self.missing = 0;
                 self.plan(answer).await;
             }
-            Ok(answer) => self.take_fetch_error(answer.code).await,
-            Err(error) => {
+            Ok(Checked { answer, .. }) => self.take_fetch_error(answer.code).await,
+            Err(TailError::Event(event)) => self.halt_at_source(event).await,
+            Err(TailError::Request(error)) => {
                 self.task.board.change(&self.task.flow, |flow| flow.last_error = Some(error.to_string()));
                 self.note_missing(matches!(error, RequestError::UnknownPartition(_))).await;
             }
@@ -388,28 +380,24 @@ impl Running<'_> {
 
     async fn take_fetch_error(&mut self, code: ErrorCode) {
         match code {
-            ErrorCode::OFFSET_OUT_OF_RANGE => self.check_source().await,
             ErrorCode::UNKNOWN_TOPIC_ID
             | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
             | ErrorCode::INCONSISTENT_TOPIC_ID => self.note_missing(true).await,
-            _ => {
-                sleep(RETRY_WAIT).await;
-                self.check_source().await;
-            }
+            // An offset out of range too: the next fetch asks first what became of the log.
+            _ => sleep(RETRY_WAIT).await,
         }
     }
 
-    /// After a change of leader, or beyond the log: is what was copied still what the source has?
-    async fn check_source(&mut self) {
-        let map = self.with_copier(|copier| copier.map().clone());
-        match self.task.check_source(&map, self.planner.epoch()).await {
-            Ok(()) => sleep(RETRY_WAIT).await,
-            Err(TailError::Event(event)) => self.step(Input::Halt(event)).await,
-            Err(TailError::Request(error)) => {
-                tracing::debug!(%error, "the source does not answer");
-                sleep(RETRY_WAIT).await;
-            }
-        }
+    /// A source is asked of its log by the topic's name: another topic under it looks like a log that was replaced.
+    async fn halt_at_source(&mut self, event: EventKind) {
+        let (source, partition) = (&self.task.source, &self.task.source_partition);
+        let topic_id = self.task.key.source_topic;
+        let is_other = missing_topic(source, partition, topic_id).await;
+        let event = match topic_event(source, partition, topic_id, Side::Source) {
+            recreated @ EventKind::TopicRecreated { .. } if is_other => recreated,
+            _ => event,
+        };
+        self.step(Input::Halt(event)).await;
     }
 
     async fn note_missing(&mut self, missing: bool) {
@@ -428,7 +416,7 @@ impl Running<'_> {
     async fn plan(&mut self, answer: Answer) {
         let received = answer.records.len();
         let end = answer.last_stable_offset.0.max(0);
-        self.task.figures(|figures| figures.source_end = end);
+        self.task.figures(|figures| figures.saw_source_end(end));
         let aborted = answer.aborted.iter().map(|aborted| AbortedTransaction {
             first_offset: aborted.first_offset,
             producer_id: aborted.producer_id,

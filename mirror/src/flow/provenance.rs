@@ -14,7 +14,7 @@ use wire::ProducerId;
 
 use super::FlowError;
 use super::map_log::MapReader;
-use crate::map_topic::Ledger;
+use crate::map_topic::{Ledger, Scope};
 
 /// Producer ids whose answer is remembered.
 const REMEMBERED: usize = 100_000;
@@ -35,8 +35,8 @@ pub(crate) struct Provenance {
 
 impl Provenance {
     pub(crate) fn new(source: &Cluster, target_id: Arc<str>) -> Self {
-        let register =
-            Register { reader: MapReader::new(source), ledger: Ledger::default(), known: BTreeMap::new() };
+        let (reader, ledger) = (MapReader::new(source), Ledger::within(Scope::Producers));
+        let register = Register { reader, ledger, known: BTreeMap::new() };
         Self { source: source.clone(), target_id, register: Arc::new(tokio::sync::Mutex::new(register)) }
     }
 

@@ -1,7 +1,10 @@
 //! One ownership of a flow, from its claim to the last written position.
 //!
+//! What goes on at the same time is a task of its own, or is polled in one `select!` whose arms await nothing: nobody
+//! stands still while another waits for a cluster that does not answer, and the stop is seen at once.
+//!
 //! Owns: the order claim, ledger, topics, partitions; looking for new topics and partitions; the drain.
-//! Does not own: who owns (`owner`), what a partition does (`partition`).
+//! Does not own: who owns (`owner`), what a partition does (`partition`), how the flow fares (`watch`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,11 +12,13 @@ use std::time::Duration;
 
 use client::offsets::Place;
 use client::{Cluster, Isolation, Lane, RequestError, TopicPartition};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use wire::{Offset, ProducerId};
 
-use super::board::{Board, FlowState};
+use super::board::Board;
 use super::group_sync::GroupSyncer;
 use super::map_log::{self, MapReader, MapWriter, Ownership};
 use super::memory::MemoryShares;
@@ -21,12 +26,13 @@ use super::partition::{Ended, PartitionTask, SharedCopier};
 use super::provenance::Provenance;
 use super::tail::Target;
 use super::topics::{self, Pair};
+use super::watch::{self, HeardAgo, Watch};
 use super::{FlowError, cluster_id};
 use crate::Options;
 use crate::clock::Clock;
 use crate::copier::plan::PlanOptions;
 use crate::events::{Event, EventKind, Side};
-use crate::map_topic::{Key, Ledger, MapRecord, PartitionLedger, RegisteredProducer};
+use crate::map_topic::{Key, Ledger, MapRecord, PartitionLedger, RegisteredProducer, Scope};
 use crate::offset_map::{SourceOffset, TargetOffset, Translation};
 use crate::spec::FlowSpec;
 
@@ -36,6 +42,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const MISSING_FOR_LOOKS: u32 = 2;
 /// Connections to each source broker over which partitions are spread.
 const SOURCE_LANES: usize = 16;
+/// Partitions that were found and wait to be started.
+const STARTS: usize = 64;
 /// How long partitions may take to drain; the group waits longer than that.
 pub(crate) const DRAIN_WITHIN: Duration = Duration::from_secs(8);
 
@@ -44,7 +52,7 @@ pub(crate) async fn refuse_promoted(target: &Cluster, spec: &FlowSpec) -> Result
     if !MapReader::exists(target).await? {
         return Ok(());
     }
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::within(Scope::Account { flow: spec.name.clone() });
     MapReader::new(target).read_to_end(&mut ledger).await?;
     not_promoted(&ledger, spec)
 }
@@ -58,6 +66,9 @@ fn not_promoted(ledger: &Ledger, spec: &FlowSpec) -> Result<(), FlowError> {
 
 /// The partitions that a session copies, and their copiers.
 type Copied = Arc<Mutex<HashMap<TopicPartition, SharedCopier>>>;
+
+/// Hands over partitions to be started.
+type Starts = mpsc::Sender<(PartitionTask, PartitionLedger)>;
 
 /// What a session works with.
 pub(crate) struct Session<'a> {
@@ -92,15 +103,23 @@ struct Claimed {
 impl Session<'_> {
     /// Copies until `stop`, then drains. Ends earlier when the flow was promoted or another owner took over.
     pub(crate) async fn run(&self, stop: CancellationToken) -> Result<(), FlowError> {
-        let mut claimed = self.claim(stop).await?;
+        let claiming = self.claim(stop.clone());
+        let Some(claimed) = stop.run_until_cancelled(claiming).await else { return Ok(()) };
+        let mut claimed = claimed?;
         let generation = claimed.owner.generation;
-        self.board.change(&self.spec.name, |flow| {
-            (flow.state, flow.last_error) = (FlowState::Running { generation }, None);
-        });
+        self.board.change(&self.spec.name, |flow| flow.begin(generation));
         tracing::info!(flow = self.spec.name, generation, "owning the flow");
         let mut tasks = JoinSet::new();
         let copied = self.copy(&mut claimed, &mut tasks).await;
         claimed.stop.cancel();
+        // A drain brings in what the target has. Whoever waits for the source now, which may hang, would hold it up.
+        self.source.close().await;
+        self.drain(&mut tasks).await;
+        copied
+    }
+
+    /// Waits for the tasks to end, but not for ever.
+    async fn drain(&self, tasks: &mut JoinSet<Ended>) {
         let drain = async {
             while let Some(ended) = tasks.join_next().await {
                 if let Ok(Ended::Replaced(error)) = ended {
@@ -114,29 +133,27 @@ impl Session<'_> {
                 "not all partitions drained in time; the next owner reads back"
             );
         }
-        tasks.abort_all();
-        for lane in &claimed.lanes {
-            self.source.close_lane(*lane);
-        }
-        copied
+        tasks.shutdown().await;
     }
 
     async fn claim(&self, stop: CancellationToken) -> Result<Claimed, FlowError> {
         map_log::ensure(self.target).await?;
         let mut reader = MapReader::new(self.target);
-        let mut ledger = Ledger::default();
+        let source_id = cluster_id(self.source, &self.spec.from)?;
+        let (flow, source_cluster) = (self.spec.name.clone(), Arc::clone(&source_id));
+        let mut ledger = Ledger::within(Scope::Owner { flow, source_cluster });
         reader.read_to_end(&mut ledger).await?;
         not_promoted(&ledger, self.spec)?;
         let owner = map_log::claim(self.target, &self.spec.name, &mut reader, &mut ledger).await?;
         // Whoever promoted the flow while this one claimed it has written so before this claim.
         not_promoted(&ledger, self.spec)?;
+        ledger.leave_to_others(|topic| self.spec.copies(topic));
         let (board, flow) = (self.board.clone(), self.spec.name.clone());
         let trouble = move |reason: &str| {
             let reason = format!("the map topic on the target cannot be written: {reason}");
             board.change(&flow, |figures| figures.last_error = Some(reason));
         };
         let writer = MapWriter::start(self.target, owner, Box::new(trouble));
-        let source_id = cluster_id(self.source, &self.spec.from)?;
         let target_id = cluster_id(self.target, &self.spec.to)?;
         let producer_id = self.producer_id(&ledger, &writer, &source_id).await?;
         self.tidy(&ledger, &writer, owner).await?;
@@ -190,44 +207,77 @@ impl Session<'_> {
 
     async fn copy(&self, claimed: &mut Claimed, tasks: &mut JoinSet<Ended>) -> Result<(), FlowError> {
         let (writer, stop) = (claimed.writer.clone(), claimed.stop.clone());
-        self.start_new(claimed, tasks).await?;
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.tick().await;
-        let copied = Arc::clone(&claimed.copied);
-        let syncer = GroupSyncer {
-            spec: self.spec,
-            source: self.source,
-            target: self.target,
-            writer: &writer,
-            board: self.board,
-            translate: &|partition, next| translate(&copied, partition, next),
-        };
-        let mut syncing = std::pin::pin!(syncer.run());
+        let syncer = self.syncer(claimed);
+        tasks.spawn(async move {
+            syncer.run().await;
+            Ended::Stopped
+        });
+        let (starts, mut started) = mpsc::channel(STARTS);
+        let mut looking = std::pin::pin!(self.look_for_new(claimed, &starts));
+        let (mut watch, mut watching) = (Watch::default(), tokio::time::interval(watch::LOOK_EVERY));
+        watching.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // No arm awaits anything: while it did, the look for new topics would not be polled.
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = &mut syncing => {}
-                _ = look.tick() => {
+                error = &mut looking => return Err(error),
+                Some((task, ledger)) = started.recv() => {
+                    tasks.spawn(task.run(ledger));
+                }
+                _ = watching.tick() => {
                     // Partitions that have nothing to write would not meet it.
                     if let Some(error) = writer.ended_by() {
                         return Err(error);
                     }
-                    self.start_new(claimed, tasks).await?;
+                    self.watch(&mut watch);
                 }
                 Some(ended) = tasks.join_next() => match ended {
                     Ok(Ended::Replaced(error)) => return Err(error),
                     Ok(Ended::Stopped | Ended::Paused) => {}
                     Err(error) => {
-                        tracing::error!(flow = self.spec.name, %error, "a partition's task died");
-                        return Err(FlowError::Replaced("a partition's task died".to_owned()));
+                        tracing::error!(flow = self.spec.name, %error, "a task of the flow died");
+                        return Err(FlowError::Replaced("a task of the flow died".to_owned()));
                     }
                 },
             }
         }
     }
 
+    fn syncer(&self, claimed: &Claimed) -> GroupSyncer {
+        let copied = Arc::clone(&claimed.copied);
+        GroupSyncer {
+            spec: self.spec.clone(),
+            source: self.source.clone(),
+            target: self.target.clone(),
+            writer: claimed.writer.clone(),
+            board: self.board.clone(),
+            translate: Box::new(move |partition: &TopicPartition, next| translate(&copied, partition, next)),
+            stop: claimed.stop.clone(),
+        }
+    }
+
+    fn watch(&self, watch: &mut Watch) {
+        // Both have answered when they were connected to.
+        let ago = |cluster: &Cluster| cluster.heard_at().map_or(Duration::ZERO, |at| at.elapsed());
+        let heard_ago = HeardAgo { source: ago(self.source), target: ago(self.target) };
+        let now_ms = Clock::system().now_ms();
+        self.board.change(&self.spec.name, |figures| watch.look(figures, heard_ago, now_ms));
+    }
+
+    /// Looks for what is new now and then; ends with what ends the session.
+    async fn look_for_new(&self, claimed: &mut Claimed, starts: &Starts) -> FlowError {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            if let Err(error) = self.start_new(claimed, starts).await {
+                return error;
+            }
+        }
+    }
+
     /// Starts what is new: topics that match, partitions that were added. Notices topics that are gone.
-    async fn start_new(&self, claimed: &mut Claimed, tasks: &mut JoinSet<Ended>) -> Result<(), FlowError> {
+    async fn start_new(&self, claimed: &mut Claimed, starts: &Starts) -> Result<(), FlowError> {
         let names = match topics::matching(self.source, self.spec).await {
             Ok(names) => names,
             Err(error) => {
@@ -247,7 +297,7 @@ impl Session<'_> {
                 continue;
             }
             match topics::pair(self.source, self.target, self.spec, &name).await {
-                Ok(pair) => self.start_topic(claimed, tasks, &pair).await?,
+                Ok(pair) => self.start_topic(claimed, starts, &pair).await?,
                 Err(error) => tracing::warn!(flow = self.spec.name, topic = &*name, %error, "not copied yet"),
             }
         }
@@ -290,7 +340,7 @@ impl Session<'_> {
     async fn start_topic(
         &self,
         claimed: &mut Claimed,
-        tasks: &mut JoinSet<Ended>,
+        starts: &Starts,
         pair: &Pair,
     ) -> Result<(), FlowError> {
         let now = pair.binding(&claimed.source_id);
@@ -316,7 +366,9 @@ impl Session<'_> {
         for partition in 0..pair.partitions {
             let source_partition = TopicPartition::new(Arc::clone(&pair.source), partition);
             if claimed.started.insert(source_partition.clone()) {
-                self.start_partition(claimed, tasks, pair, source_partition);
+                let start = self.partition_task(claimed, pair, source_partition);
+                // Whoever starts them polls this, and so outlives it.
+                let _ = starts.send(start).await;
             }
         }
         Ok(())
@@ -353,18 +405,17 @@ impl Session<'_> {
         let event = Event { flow: flow.clone(), topic: topic.clone(), partition: None, at_ms, kind };
         tracing::error!(flow, topic, "{event}");
         let value = event.encode();
-        self.board.change_partition(&flow, (&topic, -1), |figures| figures.paused = Some(event));
+        self.board.change(&flow, |figures| figures.pause_topic(&event));
         let key = Key::Event { flow, topic, partition: -1 };
         claimed.writer.commit(vec![MapRecord::set(&key, value)]).await
     }
 
-    fn start_partition(
+    fn partition_task(
         &self,
         claimed: &mut Claimed,
-        tasks: &mut JoinSet<Ended>,
         pair: &Pair,
         source_partition: TopicPartition,
-    ) {
+    ) -> (PartitionTask, PartitionLedger) {
         let partition = source_partition.partition;
         let key = pair.key(&claimed.source_id, partition);
         claimed.memory.join();
@@ -398,7 +449,7 @@ impl Session<'_> {
             stop: claimed.stop.clone(),
             shared,
         };
-        tasks.spawn(async move { task.run(ledger).await });
+        (task, ledger)
     }
 }
 

@@ -16,7 +16,8 @@ use crate::copier::Producer;
 use crate::events::EventKind;
 use crate::offset_map::{SourceOffset, TargetOffset};
 use crate::recovery::{
-    EpochEnd, Expected, KnownProducer, TailBatch, Verdict, expect_copy, expect_foreign, match_tail,
+    EpochEnd, Expected, KnownProducer, TailBatch, Verdict, expect_copy, expect_foreign, is_last_copied,
+    match_tail,
 };
 
 /// How long a broker may still work on what it read from a connection that is gone.
@@ -37,10 +38,10 @@ pub(crate) struct Target {
     pub(crate) topic_id: TopicId,
 }
 
-/// Why the tail was not judged.
+/// Why a log was not judged, or not found to be as it should.
 #[derive(Debug)]
 pub(crate) enum TailError {
-    /// The target did not answer; asking again may help.
+    /// Its cluster did not answer; asking again may help.
     Request(RequestError),
     /// What it answered pauses the partition.
     Event(EventKind),
@@ -66,7 +67,10 @@ impl Target {
             let (start, end) = self.ends().await?;
             let position = expected.position.target;
             let epoch = self.epoch_end(target_epoch).await?;
-            expect_copy(position, TargetOffset(end.0), epoch).map_err(TailError::Event)?;
+            match expect_copy(position, TargetOffset(end.0), epoch) {
+                Err(EventKind::EpochRollback { .. }) if self.ends_with_copy(expected, start).await? => {}
+                judged => judged.map_err(TailError::Event)?,
+            }
             if expected.intents.is_empty() {
                 return Ok(Vec::new());
             }
@@ -126,6 +130,17 @@ impl Target {
         let end = self.cluster.offset_for_leader_epoch(&self.partition, LeaderEpoch(target_epoch)).await?;
         let end = TargetOffset(end.end_offset.0);
         Ok((end.0 >= 0).then_some(EpochEnd { leader_epoch: target_epoch, end }))
+    }
+
+    /// Whether the last batch below the position is the flow's own.
+    async fn ends_with_copy(&self, expected: Expected<'_>, start: Offset) -> Result<bool, RequestError> {
+        let position = expected.position.target.0;
+        let before = Offset(position - 1);
+        if before < start {
+            return Ok(false);
+        }
+        let last = self.read(before, Offset(position)).await?;
+        Ok(last.iter().any(|batch| is_last_copied(batch, expected)))
     }
 
     async fn read(&self, from: Offset, end: Offset) -> Result<Vec<TailBatch>, RequestError> {

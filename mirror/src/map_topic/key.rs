@@ -86,6 +86,19 @@ pub enum Key {
     },
 }
 
+impl Key {
+    /// Generation of the owner that writes it, where the key carries one.
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Block { generation, .. }
+            | Self::Progress { generation, .. }
+            | Self::Claim { generation, .. } => Some(*generation),
+            _ => None,
+        }
+    }
+}
+
 /// Text that is no key of this version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("map topic key {0:?} is not known; a newer longhaul may have written it")]

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use wire::ids::ProducerId;
+use wire::ids::{ProducerId, TopicId};
 
 use super::value::{self, ValueError};
 use super::{
-    Binding, Claim, GroupSync, Key, MapRecord, PartitionKey, Progress, Promotion, RegisteredProducer,
+    Binding, Claim, GroupSync, Key, MapRecord, PartitionKey, Progress, Promotion, RegisteredProducer, Scope,
     SyncPass,
 };
 use crate::events::Event;
@@ -53,9 +53,12 @@ impl PartitionLedger {
     }
 }
 
-/// The fold of the map topic.
+/// The fold of the map topic, as far as its scope reaches.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
+    scope: Scope,
+    /// Of all flows, whatever the scope.
+    newest_generation: u64,
     partitions: HashMap<PartitionKey, PartitionLedger>,
     claims: BTreeMap<(String, u64), Vec<(u64, Claim)>>,
     bindings: BTreeMap<(String, String), Binding>,
@@ -67,11 +70,27 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// A ledger that keeps no more than its scope.
+    #[must_use]
+    pub fn within(scope: Scope) -> Self {
+        Self { scope, ..Self::default() }
+    }
+
+    /// Forgets all that was read: the log turned out to be another one.
+    pub fn begin_again(&mut self) {
+        *self = Self::within(std::mem::take(&mut self.scope));
+    }
+
     /// Takes in the next record of the topic.
     ///
     /// # Errors
-    /// A value that its key does not promise; the record is passed over and nothing else changes.
+    /// A value that its key does not promise; the record is passed over, and no more is known than that an owner of its
+    /// generation was there.
     pub fn apply(&mut self, key: Key, value: Option<&[u8]>) -> Result<(), ValueError> {
+        self.newest_generation = self.newest_generation.max(key.generation().unwrap_or(0));
+        if !self.scope.keeps(&key) {
+            return Ok(());
+        }
         match (key, value) {
             (Key::Block { partition, generation, start }, Some(bytes)) => {
                 let block = Block::decode(bytes)?;
@@ -86,7 +105,10 @@ impl Ledger {
                 }
             }
             (Key::Progress { partition, generation }, Some(bytes)) => {
-                let progress = Progress::decode(bytes)?;
+                let mut progress = Progress::decode(bytes)?;
+                if !self.scope.keeps_intents() {
+                    progress.intents = Vec::new();
+                }
                 self.partitions.entry(partition).or_default().progress.insert(generation, progress);
             }
             (Key::Progress { partition, generation }, None) => {
@@ -115,16 +137,38 @@ impl Ledger {
     }
 
     fn apply_claim(&mut self, at: (String, u64), nonce: u64, value: Option<&[u8]>) -> Result<(), ValueError> {
-        let claims = self.claims.entry(at).or_default();
-        match value {
+        if let Some(bytes) = value {
+            let claim = value::decode(bytes)?;
+            let claims = self.claims.entry(at).or_default();
             // The place in the log decides who came first; saying it again does not move a claim.
-            Some(bytes) if !claims.iter().any(|(known, _)| *known == nonce) => {
-                claims.push((nonce, value::decode(bytes)?));
+            if !claims.iter().any(|(known, _)| *known == nonce) {
+                claims.push((nonce, claim));
             }
-            Some(_) => {}
-            None => claims.retain(|(known, _)| *known != nonce),
+        } else if let Some(claims) = self.claims.get_mut(&at) {
+            claims.retain(|(known, _)| *known != nonce);
+            if claims.is_empty() {
+                self.claims.remove(&at);
+            }
         }
         Ok(())
+    }
+
+    /// Forgets the partitions of topics that only other flows copy: those whose two topics a binding ties together, and
+    /// none of a topic that `copies` names. Before Kafka 2.8 topics have no ids, so it takes both.
+    pub fn leave_to_others(&mut self, copies: impl Fn(&str) -> bool) {
+        let (mut own, mut others) = (HashSet::new(), HashSet::new());
+        for ((_, topic), binding) in &self.bindings {
+            let ids = (binding.source_topic.parse::<TopicId>(), binding.target_topic.parse::<TopicId>());
+            if let (Ok(source_topic), Ok(target_topic)) = ids {
+                let of = if copies(topic) { &mut own } else { &mut others };
+                of.insert((source_topic, target_topic));
+            }
+        }
+        let is_left = |key: &PartitionKey| {
+            let ids = (key.source_topic, key.target_topic);
+            others.contains(&ids) && !own.contains(&ids)
+        };
+        self.partitions.retain(|key, _| !is_left(key));
     }
 
     /// A partition's facts.
@@ -162,11 +206,7 @@ impl Ledger {
     /// The newest generation that any owner of any flow has used.
     #[must_use]
     pub fn newest_generation(&self) -> u64 {
-        let claimed = self.claims.keys().map(|(_, generation)| *generation);
-        let used = self.partitions.values().flat_map(|known| {
-            known.progress.keys().copied().chain(known.blocks.keys().map(|(generation, _)| *generation))
-        });
-        claimed.chain(used).max().unwrap_or(0)
+        self.newest_generation
     }
 
     /// The topics that a flow tied together, by name at the source.

@@ -151,10 +151,12 @@ fn a_late_progress_of_a_replaced_owner_is_ignored() {
     assert_eq!(ledger.newest_generation(), 3);
 }
 
+fn claim(owner: &str) -> Claim {
+    Claim { owner: owner.to_owned(), map_producer_id: 1, map_producer_epoch: 0, at_ms: 0 }
+}
+
 #[test]
 fn the_first_claim_of_the_newest_generation_holds() {
-    let claim =
-        |owner: &str| Claim { owner: owner.to_owned(), map_producer_id: 1, map_producer_epoch: 0, at_ms: 0 };
     let key = |generation, nonce| Key::Claim { flow: "f".to_owned(), generation, nonce };
     let mut ledger = Ledger::default();
     for (generation, nonce, owner) in [(1, 9, "old"), (2, 7, "first"), (2, 3, "second"), (2, 7, "again")] {
@@ -165,6 +167,71 @@ fn the_first_claim_of_the_newest_generation_holds() {
     assert!(ledger.holder("g").is_none());
     apply(&mut ledger, &MapRecord::forget(&key(2, 7)));
     assert_eq!(ledger.holder("f").unwrap().1, 3);
+}
+
+/// Partition 3 of a topic of this source; each topic has its own number.
+fn of_topic(source_cluster: &str, topic: u8) -> PartitionKey {
+    let (source_topic, target_topic) = (TopicId([topic; 16]), TopicId([topic + 100; 16]));
+    PartitionKey { source_cluster: source_cluster.into(), source_topic, target_topic, partition: 3 }
+}
+
+fn bind(flow: &str, name: &str, key: &PartitionKey) -> MapRecord {
+    let binding = Binding {
+        source_cluster: key.source_cluster.to_string(),
+        source_topic: key.source_topic.to_string(),
+        target_name: name.to_owned(),
+        target_topic: key.target_topic.to_string(),
+    };
+    let key = Key::Binding { flow: flow.to_owned(), topic: name.to_owned() };
+    MapRecord::set(&key, binding.encode())
+}
+
+#[test]
+fn an_owner_keeps_its_source_and_leaves_topics_that_it_does_not_copy() {
+    let (own, unbound) = (of_topic("west", 1), of_topic("west", 2));
+    let (others, other_source) = (of_topic("west", 3), of_topic("north", 4));
+    let mut ledger = Ledger::within(Scope::Owner { flow: "f".to_owned(), source_cluster: "west".into() });
+    let set = |key: Key, value: Vec<u8>| MapRecord::set(&key, value);
+    let claimed =
+        |flow: &str, generation| Key::Claim { flow: flow.to_owned(), generation, nonce: generation };
+    let mut records = vec![
+        set(claimed("f", 4), claim("this").encode()),
+        set(claimed("g", 9), claim("another").encode()),
+        MapRecord::forget(&claimed("g", 9)),
+        bind("f", "own", &own),
+        // Another flow copied it before this one did.
+        bind("g", "own", &own),
+        bind("g", "others", &others),
+    ];
+    for partition in [&own, &unbound, &others, &other_source] {
+        let key = Key::Progress { partition: partition.clone(), generation: 2 };
+        records.push(set(key, progress(10, vec![]).encode()));
+    }
+    records.iter().for_each(|record| apply(&mut ledger, record));
+
+    assert!(ledger.partition(&other_source).is_none(), "of another source");
+    assert!(ledger.claims("g").next().is_none() && ledger.holder("f").is_some());
+    assert_eq!(ledger.newest_generation(), 9, "of all flows, and of owners that are gone");
+    assert!(ledger.partition(&others).is_some());
+    ledger.leave_to_others(|topic| topic == "own");
+    assert!(ledger.partition(&others).is_none(), "only another flow copies it");
+    assert!(ledger.partition(&own).is_some() && ledger.partition(&unbound).is_some());
+
+    ledger.begin_again();
+    assert_eq!((ledger.newest_generation(), ledger.holder("f")), (0, None));
+    records.iter().for_each(|record| apply(&mut ledger, record));
+    assert!(ledger.partition(&own).is_some() && ledger.partition(&other_source).is_none());
+}
+
+#[test]
+fn a_register_of_producers_keeps_nothing_else() {
+    let mut ledger = Ledger::within(Scope::Producers);
+    let registered = RegisteredProducer { flow: "f".to_owned(), source_cluster: "west".to_owned() };
+    apply(&mut ledger, &MapRecord::set(&Key::Producer(ProducerId(8)), registered.encode()));
+    apply(&mut ledger, &set_progress(2, &progress(20, vec![])));
+    apply(&mut ledger, &bind("f", "own", &partition()));
+    assert_eq!(ledger.producer(ProducerId(8)), Some(&registered));
+    assert!(ledger.partition(&partition()).is_none() && ledger.bindings("f").next().is_none());
 }
 
 fn block_key(block: &Block) -> Key {

@@ -1,4 +1,4 @@
-//! A window in doubt, settled by what the target holds.
+//! A window in doubt, settled by what the target holds; a source that has, or has not, what was read of it.
 
 use super::*;
 use crate::offset_map::SourceOffset;
@@ -127,4 +127,90 @@ fn a_target_that_lost_its_end_says_so_whether_it_grew_again_or_not() {
     assert_eq!(judge(100, Some(60)), replaced(60));
     assert_eq!(judge(500, Some(60)), replaced(60));
     assert_eq!(judge(500, Some(0)), replaced(0), "not one record of the copy is left");
+}
+
+const EPOCH: i32 = 5;
+
+/// Epoch 5 was read from 60 up to 100; the next fetch starts at 104, behind what was not copied.
+fn judge_source(log_end: i64, found: Option<(i32, i64)>) -> Result<(), EventKind> {
+    let read = ReadTo { epoch: EPOCH, since: SourceOffset(60), end: SourceOffset(100) };
+    let epoch = found.map(|(leader_epoch, end)| SourceEpoch { leader_epoch, end: SourceOffset(end) });
+    let log = SourceLog { log_start: SourceOffset(10), end: SourceOffset(log_end), epoch };
+    let whole = expect_source(SourceOffset(104), read, log);
+    if let Some(found) = epoch
+        && !matches!(whole, Err(EventKind::LogShrank { .. }))
+    {
+        assert_eq!(expect_read(read, found), whole, "a fetch that says so says the same");
+    }
+    whole
+}
+
+fn source_replaced(common: i64) -> Result<(), EventKind> {
+    Err(EventKind::EpochRollback { side: Side::Source, leader_epoch: EPOCH, position: 100, common })
+}
+
+#[test]
+fn a_source_that_only_has_a_new_leader_goes_on() {
+    for found in [None, Some((EPOCH, 100)), Some((EPOCH, 104)), Some((EPOCH, 120))] {
+        assert_eq!(judge_source(104, found), Ok(()));
+        assert_eq!(judge_source(120, found), Ok(()));
+    }
+}
+
+#[test]
+fn a_source_whose_log_was_replaced_by_a_longer_one_says_so() {
+    assert_eq!(judge_source(500, Some((EPOCH, 80))), source_replaced(80));
+    assert_eq!(judge_source(500, Some((EPOCH, 99))), source_replaced(99));
+    assert_eq!(judge_source(500, Some((4, 50))), source_replaced(50), "also what was read of older epochs");
+    assert_eq!(judge_source(500, Some((4, 60))), source_replaced(60));
+    // Another leader wrote more under epoch 4 than what was read of it (KIP-279).
+    assert_eq!(judge_source(500, Some((4, 80))), source_replaced(60));
+    assert_eq!(judge_source(500, Some((4, 300))), source_replaced(60));
+    // All its leaders are older: it was restored with its epochs.
+    assert_eq!(judge_source(500, Some((-1, -1))), source_replaced(60));
+}
+
+#[test]
+fn a_source_that_lost_its_end_says_so_whether_it_grew_again_or_not() {
+    let shrank = |end| Err(EventKind::LogShrank { side: Side::Source, position: 104, end });
+    assert_eq!(judge_source(80, None), shrank(80));
+    assert_eq!(judge_source(80, Some((EPOCH, 80))), shrank(80), "nothing is in the place of what was lost");
+    assert_eq!(judge_source(102, Some((EPOCH, 100))), shrank(102), "what was read and not copied is gone");
+    assert_eq!(judge_source(90, Some((EPOCH, 80))), source_replaced(80), "other records are, but fewer");
+    assert_eq!(judge_source(80, Some((-1, -1))), source_replaced(60));
+}
+
+#[test]
+fn a_source_that_deleted_what_was_not_read_yet_says_so_before_anything_else() {
+    let read = ReadTo { epoch: EPOCH, since: SourceOffset(60), end: SourceOffset(100) };
+    let epoch = Some(SourceEpoch { leader_epoch: EPOCH, end: SourceOffset(80) });
+    let judge = |log_start| {
+        let log = SourceLog { log_start: SourceOffset(log_start), end: SourceOffset(200), epoch };
+        expect_source(SourceOffset(100), read, log)
+    };
+    assert_eq!(judge(130), Err(EventKind::SourceTruncated { from: 100, to: 130 }));
+    assert_eq!(judge(100), source_replaced(80));
+}
+
+#[test]
+fn before_the_first_batch_there_is_nothing_to_lose() {
+    let log = |end| SourceLog { log_start: SourceOffset(0), end: SourceOffset(end), epoch: None };
+    assert_eq!(expect_source(SourceOffset(7), ReadTo::NOTHING, log(7)), Ok(()));
+    assert!(expect_source(SourceOffset(7), ReadTo::NOTHING, log(6)).is_err());
+    let found = SourceEpoch { leader_epoch: 3, end: SourceOffset(0) };
+    assert_eq!(expect_read(ReadTo::NOTHING, found), Ok(()));
+}
+
+#[test]
+fn the_flows_own_last_batch_is_known_whatever_the_epochs_say() {
+    let is_last = |batch: TailBatch| {
+        let position = Position { source: SourceOffset(50), target: TargetOffset(40) };
+        is_last_copied(&batch, Expected { position, producer: OURS, intents: &[] })
+    };
+    assert!(is_last(batch(30, 10, at(90))));
+    assert!(is_last(batch(30, 10, Producer { epoch: 1, ..at(7) })), "the owner before wrote it");
+    assert!(!is_last(batch(30, 9, at(91))), "it ends below the position");
+    assert!(!is_last(batch(35, 10, at(90))), "it reaches beyond the position");
+    assert!(!is_last(batch(30, 10, at(80))), "it is an earlier one, at another place");
+    assert!(!is_last(batch(30, 10, Producer { id: 9, ..at(90) })), "somebody else's");
 }

@@ -14,7 +14,7 @@ pub(crate) const ALL: [(&str, i32); 3] = [("events", 0), ("events", 1), ("cut", 
 
 pub(crate) struct World {
     _scratch: Scratch,
-    source: Server,
+    pub(crate) source: Server,
     pub(crate) target: Server,
     pub(crate) flow: Flow,
     pub(crate) mirror: Verb,

@@ -33,7 +33,7 @@ impl World {
         self.mirror.restart().unwrap();
     }
 
-    fn translates(&self, arguments: &[&str], kind: &str, offset: i64) {
+    pub(crate) fn translates(&self, arguments: &[&str], kind: &str, offset: i64) {
         let answer = self.flow.ask("translate", &[&["cut", "0"], arguments].concat()).unwrap();
         let said = (answer["kind"].as_str(), answer["offset"].as_i64());
         assert_eq!(said, (Some(kind), Some(offset)), "{arguments:?}");
@@ -75,7 +75,7 @@ impl World {
     }
 
     /// `longhaul status` shows the pause, with these words.
-    fn shows_the_pause(&self, said: &str) {
+    pub(crate) fn shows_the_pause(&self, said: &str) {
         let mut last = None;
         let seen = Deadline::seconds(30).wait_for("the pause in the status", || {
             let Ok(flow) = self.flow.shown() else { return Ok(None) };
@@ -175,12 +175,12 @@ pub(crate) async fn restored_whole(to: Kind) {
     oracle::check(&world.flow, &ALL).await.unwrap();
 }
 
-/// Where a copy of the target's data, or of a part of it, is kept.
-fn older(data: &Path) -> PathBuf {
+/// Where a copy of a server's data, or of a part of it, is kept.
+pub(crate) fn older(data: &Path) -> PathBuf {
     data.with_file_name("older")
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -124,6 +124,33 @@ async fn a_leader_that_has_moved_is_found() {
     assert_eq!(cluster.layout().leader(&partition()).unwrap().epoch, LeaderEpoch(2));
 }
 
+/// A cluster that was restored from an older copy has older leader epochs than the layout, which never goes back.
+#[tokio::test]
+async fn a_leader_behind_the_layout_is_asked_without_an_epoch() {
+    let [broker, _] = FakeBroker::start_two(|addresses, _, request| match request {
+        Request::Metadata(_) => layout(addresses, 0, 7).into(),
+        Request::ListOffsets(request) => match request.topics[0].partitions[0].current_leader_epoch {
+            -1 => offsets_response(ErrorCode::NONE).into(),
+            _ => offsets_response(ErrorCode::UNKNOWN_LEADER_EPOCH).into(),
+        },
+        _ => Reply::Close,
+    })
+    .await;
+    let cluster = connect(&broker).await;
+    let found =
+        cluster.list_offsets(&[(partition(), Place::Latest)], Isolation::ReadUncommitted).await.unwrap();
+    assert_eq!(found[0].offset, Some(Offset(12)));
+    let claims: Vec<i32> = broker
+        .seen()
+        .iter()
+        .filter_map(|request| match request {
+            Request::ListOffsets(request) => Some(request.topics[0].partitions[0].current_leader_epoch),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(claims, [7, -1], "named first, so that a leader that is ahead refuses");
+}
+
 #[tokio::test]
 async fn topics_that_do_not_exist_are_named() {
     let broker = FakeBroker::start(|_, _| MetadataResponse::default().into()).await;

@@ -5,3 +5,4 @@
 mod broker;
 mod cluster;
 mod connection;
+mod waits;

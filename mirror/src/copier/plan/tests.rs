@@ -5,6 +5,7 @@ use wire::ids::{LeaderEpoch, Offset};
 
 use super::*;
 use crate::copier::Producer;
+use crate::offset_map::{OffsetMap, Position, Provenance, Run, TargetOffset};
 
 fn batch(base: i64, values: &[&[u8]], options: BatchOptions) -> Vec<u8> {
     let mut builder = BatchBuilder::new(BatchOptions {
@@ -19,9 +20,28 @@ fn batch(base: i64, values: &[&[u8]], options: BatchOptions) -> Vec<u8> {
     builder.build()
 }
 
+fn planner(next: i64, read: ReadTo, options: PlanOptions) -> Planner {
+    Planner::new(SourceOffset(next), read, Vec::new(), options)
+}
+
+fn read_to(epoch: i32, offsets: std::ops::Range<i64>) -> ReadTo {
+    ReadTo { epoch, since: SourceOffset(offsets.start), end: SourceOffset(offsets.end) }
+}
+
+fn fetched(batches: &[Vec<u8>]) -> Fetched {
+    Fetched { bytes: batches.concat().into(), ..Fetched::default() }
+}
+
+fn batch_of_epoch(epoch: i32, base: i64) -> Vec<u8> {
+    let mut bytes = batch(base, &[b"one", b"two"], BatchOptions::default());
+    // The leader sets its epoch in what producers sent; the checksum does not cover it.
+    bytes[12..16].copy_from_slice(&epoch.to_be_bytes());
+    bytes
+}
+
 fn plan_with(options: PlanOptions, next: i64, bytes: Vec<u8>) -> Result<Planned, PlanFault> {
     let fetched = Fetched { bytes: bytes.into(), ..Fetched::default() };
-    Planner::new(SourceOffset(next), -1, Vec::new(), options).plan(&fetched, &|_| false)
+    planner(next, ReadTo::NOTHING, options).plan(&fetched, &|_| false)
 }
 
 fn plan(next: i64, bytes: Vec<u8>) -> Planned {
@@ -70,18 +90,85 @@ fn what_lies_below_the_start_is_cut_off() {
 fn a_log_start_beyond_the_position_is_an_event() {
     let bytes = batch(10, &[b"one"], BatchOptions::default());
     let fetched = Fetched { bytes: bytes.into(), log_start: 10, ..Fetched::default() };
-    let mut planner = Planner::new(SourceOffset(4), -1, Vec::new(), PlanOptions::default());
+    let mut planner = planner(4, ReadTo::NOTHING, PlanOptions::default());
     let fault = planner.plan(&fetched, &|_| false).unwrap_err();
     assert_eq!(fault, PlanFault::Event(EventKind::SourceTruncated { from: 4, to: 10 }));
 }
 
 #[test]
 fn an_older_leader_epoch_is_an_event() {
-    let bytes = batch(10, &[b"one"], BatchOptions::default());
-    let fetched = Fetched { bytes: bytes.into(), ..Fetched::default() };
-    let mut planner = Planner::new(SourceOffset(10), 7, Vec::new(), PlanOptions::default());
-    let fault = planner.plan(&fetched, &|_| false).unwrap_err();
-    assert!(matches!(fault, PlanFault::Event(EventKind::EpochRollback { side: Side::Source, .. })));
+    // Epoch 7 was read from 6 on, and epoch 3 goes on behind it: nothing of 7 is in this log.
+    let mut planner = planner(10, read_to(7, 6..10), PlanOptions::default());
+    let fault = planner.plan(&fetched(&[batch_of_epoch(3, 10)]), &|_| false).unwrap_err();
+    let (side, leader_epoch) = (Side::Source, 7);
+    let event = EventKind::EpochRollback { side, leader_epoch, position: 10, common: 6 };
+    assert_eq!(fault, PlanFault::Event(event));
+    assert_eq!((planner.next(), planner.read()), (SourceOffset(10), read_to(7, 6..10)));
+}
+
+#[test]
+fn epochs_that_fall_within_one_answer_are_damage() {
+    let mut planner = planner(10, ReadTo::NOTHING, PlanOptions::default());
+    let fault = planner.plan(&fetched(&[batch_of_epoch(5, 10), batch_of_epoch(3, 12)]), &|_| false);
+    assert!(matches!(fault, Err(PlanFault::Event(EventKind::CorruptSource { .. }))), "{fault:?}");
+}
+
+#[test]
+fn it_is_known_which_epoch_was_read_last_and_since_when() {
+    let mut planner = planner(10, read_to(3, 4..9), PlanOptions::default());
+    // Between what was copied and the start lies what was not copied: of which epoch is not known.
+    assert_eq!(planner.last_read_epoch(), -1);
+    planner.plan(&fetched(&[batch_of_epoch(3, 10)]), &|_| false).unwrap();
+    assert_eq!((planner.read(), planner.last_read_epoch()), (read_to(3, 4..12), 3));
+    planner.plan(&fetched(&[batch_of_epoch(5, 12), batch_of_epoch(5, 14)]), &|_| false).unwrap();
+    assert_eq!((planner.read(), planner.last_read_epoch()), (read_to(5, 12..16), 5));
+    // What is left out was read as well.
+    planner.plan(&fetched(&[batch_of_epoch(6, 16)]), &|_| true).unwrap();
+    assert_eq!((planner.read(), planner.last_read_epoch()), (read_to(6, 16..18), 6));
+}
+
+#[test]
+fn what_is_read_again_may_be_of_older_epochs() {
+    let log = [batch_of_epoch(3, 10), batch_of_epoch(5, 12)];
+    let mut planner = planner(10, ReadTo::NOTHING, PlanOptions::default());
+    planner.plan(&fetched(&log), &|_| false).unwrap();
+    planner.rewind(SourceOffset(10));
+    assert_eq!(planner.last_read_epoch(), 5, "the log must still reach that far");
+    let again = planner.plan(&fetched(&log), &|_| false).unwrap();
+    let epochs: Vec<i32> = again.batches.iter().map(|batch| batch.source_leader_epoch).collect();
+    assert_eq!((epochs, planner.read()), (vec![3, 5], read_to(5, 12..14)));
+    // Not so beyond what was read.
+    planner.rewind(SourceOffset(12));
+    let other = fetched(&[batch_of_epoch(3, 12), batch_of_epoch(3, 14)]);
+    assert!(matches!(planner.plan(&other, &|_| false), Err(PlanFault::Event(_))));
+}
+
+#[test]
+fn a_newer_leader_is_seen_in_what_was_fetched() {
+    let bytes = [batch_of_epoch(3, 10), batch_of_epoch(4, 12)].concat();
+    assert!(read_to(3, 0..10).goes_on_under_a_newer_leader(&bytes));
+    assert!(!read_to(3, 0..10).goes_on_under_a_newer_leader(&bytes[..bytes.len() / 2]));
+    assert!(!read_to(4, 0..10).goes_on_under_a_newer_leader(&bytes));
+    assert!(!ReadTo::NOTHING.goes_on_under_a_newer_leader(&bytes), "there is nothing to lose yet");
+}
+
+#[test]
+fn a_map_tells_which_epoch_was_copied_last_and_since_when() {
+    let start = Position { source: SourceOffset(5), target: TargetOffset(0) };
+    let under = |source_leader_epoch| Provenance { source_leader_epoch, ..Provenance::default() };
+    let mut map = OffsetMap::new(start, under(-1));
+    let mut copy = |epoch, source, target| {
+        let run = Run { source: SourceOffset(source), target: TargetOffset(target), length: 10 };
+        map.record(run, under(epoch)).unwrap();
+    };
+    copy(2, 10, 0);
+    copy(4, 20, 10);
+    copy(4, 40, 20);
+    // Nothing was copied of what the position has passed since, and a new owner has copied nothing yet.
+    map.advance(SourceOffset(60));
+    map.begin_generation(Provenance { generation: 2, ..under(4) });
+    assert_eq!(ReadTo::copied(&map, 4), read_to(4, 20..50));
+    assert_eq!(ReadTo::copied(&map, -1), ReadTo::NOTHING);
 }
 
 #[test]
@@ -186,9 +273,12 @@ fn a_replay_that_the_source_no_longer_holds_is_told() {
     let bytes = batch(10, &[b"one", b"two"], BatchOptions::default());
     let fetched = Fetched { bytes: bytes.into(), ..Fetched::default() };
     let intent = BatchIntent::new(SourceOffset(10)..SourceOffset(12), 3, &[(SourceOffset(11), 1)]);
-    let mut planner = Planner::new(SourceOffset(10), -1, vec![intent], PlanOptions::default());
-    assert_eq!(planner.plan(&fetched, &|_| false), Err(PlanFault::ReplayDiffers));
-    let intent = BatchIntent::new(SourceOffset(10)..SourceOffset(12), 3, &[(SourceOffset(10), 2)]);
-    let mut planner = Planner::new(SourceOffset(10), -1, vec![intent], PlanOptions::default());
-    assert_eq!(planner.plan(&fetched, &|_| false).unwrap().batches[0].made, Made::Passed);
+    let replay =
+        |intent| Planner::new(SourceOffset(10), ReadTo::NOTHING, vec![intent], PlanOptions::default());
+    assert_eq!(replay(intent).plan(&fetched, &|_| false), Err(PlanFault::ReplayDiffers));
+    let intent =
+        |epoch| BatchIntent::new(SourceOffset(10)..SourceOffset(12), epoch, &[(SourceOffset(10), 2)]);
+    assert_eq!(replay(intent(3)).plan(&fetched, &|_| false).unwrap().batches[0].made, Made::Passed);
+    // The same offsets, but another leader wrote them.
+    assert_eq!(replay(intent(2)).plan(&fetched, &|_| false), Err(PlanFault::ReplayDiffers));
 }

@@ -77,10 +77,13 @@ impl Running<'_> {
         let stop = self.task.stop.clone();
         self.task.figures(|figures| figures.recoveries += 1);
         let (board, flow) = (self.task.board.clone(), Arc::clone(&self.task.flow));
+        let target_epoch = self.with_copier(|copier| {
+            copier.map().open_block().map_or(-1, |block| block.provenance().target_leader_epoch)
+        });
         tokio::spawn(async move {
             loop {
                 let expected = Expected { position, producer, intents: &intents };
-                let happened = match target.settle(expected, -1).await {
+                let happened = match target.settle(expected, target_epoch).await {
                     Ok(arrived) => Happened::ReadBack(arrived),
                     Err(TailError::Event(event)) => Happened::Event(event),
                     Err(TailError::Request(error)) => {

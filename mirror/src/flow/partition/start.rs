@@ -7,19 +7,27 @@ use client::offsets::Place;
 use tokio::time::sleep;
 use wire::LeaderEpoch;
 
+use super::source::Source;
 use super::{PartitionTask, RETRY_WAIT};
-use crate::copier::plan::Planner;
+use crate::copier::plan::{Planner, ReadTo};
 use crate::copier::{Copier, Producer, Resume};
 use crate::events::{EventKind, Side};
-use crate::flow::log_ends;
 use crate::flow::tail::TailError;
 use crate::map_topic::PartitionLedger;
 use crate::offset_map::{OffsetMap, Position, Provenance as MadeBy, SourceOffset, TargetOffset};
 use crate::recovery::{Expected, Left};
 
+/// Where a partition goes on.
+pub(super) struct Recovered {
+    pub(super) copier: Copier,
+    pub(super) planner: Planner,
+    /// Leader epoch of the source under which all that was copied was found in its log.
+    pub(super) vouched: LeaderEpoch,
+}
+
 impl PartitionTask {
     /// Finds where to go on: from the ledger and the target's tail, or from the start.
-    pub(super) async fn recover(&self, ledger: &PartitionLedger) -> Result<(Copier, Planner), EventKind> {
+    pub(super) async fn recover(&self, ledger: &PartitionLedger) -> Result<Recovered, EventKind> {
         loop {
             match self.try_recover(ledger).await {
                 Ok(recovered) => return Ok(recovered),
@@ -33,7 +41,7 @@ impl PartitionTask {
         }
     }
 
-    async fn try_recover(&self, ledger: &PartitionLedger) -> Result<(Copier, Planner), TailError> {
+    async fn try_recover(&self, ledger: &PartitionLedger) -> Result<Recovered, TailError> {
         let made_by = MadeBy {
             source_leader_epoch: -1,
             target_leader_epoch: ledger.progress().map_or(-1, |(_, progress)| progress.target_epoch),
@@ -61,9 +69,10 @@ impl PartitionTask {
             }
             _ => (self.fresh(made_by).await?, self.first_producer()),
         };
-        self.check_source(&left.map, left.source_epoch).await?;
         let Left { map, producer, intents, source_epoch } = left;
-        let planner = Planner::new(map.position().source, source_epoch, intents.clone(), self.plan.clone());
+        let (next, read) = (map.position().source, ReadTo::copied(&map, source_epoch));
+        let vouched = Source::of(self).check(next, read).await?;
+        let planner = Planner::new(next, read, intents.clone(), self.plan.clone());
         let superseded = ledger.superseded(&self.key, &map);
         let resume = Resume {
             key: self.key.clone(),
@@ -75,7 +84,7 @@ impl PartitionTask {
             source_epoch,
             superseded,
         };
-        Ok((Copier::new(resume), planner))
+        Ok(Recovered { copier: Copier::new(resume), planner, vouched })
     }
 
     fn first_producer(&self) -> Producer {
@@ -104,33 +113,5 @@ impl PartitionTask {
         };
         let map = OffsetMap::new(start, made_by);
         Ok(Left { map, producer: self.first_producer(), intents: Vec::new(), source_epoch: -1 })
-    }
-
-    /// The source must still have what was copied from it.
-    pub(super) async fn check_source(&self, map: &OffsetMap, source_epoch: i32) -> Result<(), TailError> {
-        let position = map.position().source.0;
-        let (log_start, end) =
-            log_ends(&self.source, &self.source_partition, Isolation::ReadUncommitted).await?;
-        let (log_start, end) = (log_start.0, end.0);
-        if log_start > position {
-            return Err(TailError::Event(EventKind::SourceTruncated { from: position, to: log_start }));
-        }
-        if end < position {
-            return Err(TailError::Event(EventKind::LogShrank { side: Side::Source, position, end }));
-        }
-        let copied_to = map.open_block().map_or(0, |block| block.end().source.0);
-        if source_epoch >= 0 {
-            let epoch = LeaderEpoch(source_epoch);
-            let end = self.source.offset_for_leader_epoch(&self.source_partition, epoch).await?.end_offset.0;
-            if (0..copied_to).contains(&end) {
-                return Err(TailError::Event(EventKind::EpochRollback {
-                    side: Side::Source,
-                    leader_epoch: source_epoch,
-                    position: copied_to,
-                    common: end,
-                }));
-            }
-        }
-        Ok(())
     }
 }
