@@ -136,7 +136,7 @@ impl Broker {
     ///
     /// # Errors
     /// When the log directory is out of service.
-    pub(crate) fn new(parts: Parts) -> Result<Arc<Self>, ChangeError> {
+    pub(crate) fn new(mut parts: Parts) -> Result<Arc<Self>, ChangeError> {
         let initial_delay_ms = if parts.dev { 0 } else { INITIAL_REBALANCE_DELAY_MS };
         let port = AtomicI32::new(parts.advertised.port);
         let taken = parts.image.next_producer_id;
@@ -145,6 +145,9 @@ impl Broker {
             tier.record_topics(crate::archive::topic_records(&parts.image));
             tier.record_producer_ids(ProducerId(taken));
         }
+        // The hot log's recovery and the store know of the deleted topics by now.
+        parts.image.forget_deleted();
+        parts.image.has_store = parts.tier.is_some();
         let entries: Vec<TopicEntry> = parts.image.topics().cloned().collect();
         let broker = Arc::new(Self {
             groups: Arc::new(Coordinator::new(Arc::clone(&parts.clock), initial_delay_ms)),
@@ -192,10 +195,10 @@ impl Broker {
         entry: &TopicEntry,
         former: Option<&Topic>,
     ) -> Result<Topic, hotlog::error::CommitError> {
-        let config = TopicConfig::resolve(&entry.configs).unwrap_or_else(|error| {
-            tracing::error!(topic = entry.name, %error, "stored settings are not understood; the defaults are in force");
-            TopicConfig::resolve(&Overrides::new()).expect("the defaults are valid")
-        });
+        let (config, refused) = TopicConfig::in_force(&entry.configs);
+        for error in refused {
+            tracing::error!(topic = entry.name, %error, "a stored setting is not in force");
+        }
         let mut partitions = Vec::with_capacity(usize::try_from(entry.partitions).unwrap_or(0));
         for index in 0..entry.partitions {
             let kept = former.and_then(|topic| topic.partition(index));
@@ -262,6 +265,7 @@ impl Broker {
         if let Some(tier) = &self.tier {
             tier.record_topics(crate::archive::topic_records(&image));
         }
+        image.forget_deleted();
         Ok(record)
     }
 

@@ -146,13 +146,17 @@ pub(crate) fn of_topic_change(error: &TopicChangeError) -> ErrorCode {
 /// The code of a metadata change that is refused.
 pub(crate) fn of_change_refused(refused: &ChangeRefused) -> ErrorCode {
     match refused {
-        ChangeRefused::InvalidName { .. } => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        // Kafka's code also for what may not be done to its internal topics.
+        ChangeRefused::InvalidName { .. } | ChangeRefused::OffsetsTopicStays => {
+            ErrorCode::INVALID_TOPIC_EXCEPTION
+        }
         ChangeRefused::TopicExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
         ChangeRefused::UnknownTopic => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         ChangeRefused::UnknownTopicId => ErrorCode::UNKNOWN_TOPIC_ID,
         ChangeRefused::InvalidPartitions(_) => ErrorCode::INVALID_PARTITIONS,
         ChangeRefused::InvalidReplicationFactor(_) => ErrorCode::INVALID_REPLICATION_FACTOR,
         ChangeRefused::InvalidAssignment(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        ChangeRefused::Contradiction(_) => ErrorCode::INVALID_REQUEST,
         ChangeRefused::InvalidConfig(_) | ChangeRefused::InvalidOperation(_) => ErrorCode::INVALID_CONFIG,
         ChangeRefused::ConfigTooLarge => ErrorCode::INVALID_CONFIG,
         ChangeRefused::TooManyPartitions => ErrorCode::POLICY_VIOLATION,

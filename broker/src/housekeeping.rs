@@ -1,22 +1,27 @@
 //! What the broker does now and then: the passes of retention, and what goes with them.
 //!
-//! Owns: when a pass runs, on which clocks, and the alarm when one is refused.
-//! Does not own: which segments have had their time (`hotlog::retention`, `tiering`), moving a log start
-//! (`partition`).
+//! Owns: when a pass runs, who decides about which partition, and the alarms when a pass is refused.
+//! Does not own: which segments have had their time (`hotlog::retention`, `tiering`), what lifts a guard
+//! (`confirmation`), moving a log start (`partition`).
 //!
 //! Decisions are the hot log's (for partitions only it holds) and tiering's (for tiered ones). This drives them: topics
 //! without tiering lose what has outlived their limits; tiered ones let go of local copies that the store has; producer
 //! ids that have not been used for long are forgotten; group offsets are copied to the store now and then.
 
+mod confirmation;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hotlog::PartitionId;
 use hotlog::error::StorageError;
 use hotlog::partition::RetentionPass;
-use hotlog::retention::{CleanupPolicy, LargePass, Limits, PassInterval, PassTime};
+use hotlog::retention::{CleanupPolicy, ClockReading, RetentionAlarm};
+use tiering::Tier;
 use tiering::cluster_record::{GroupOffset, GroupSnapshot};
 
+use self::confirmation::{Confirmations, Goal, Guard};
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::partition::Partition;
@@ -27,39 +32,22 @@ const INTERVAL: Duration = Duration::from_secs(15);
 /// Group offsets are copied to the store at every pass that finds them changed, and after so many passes anyway, so that
 /// their age there says how old they may be at most.
 const PASSES_PER_SNAPSHOT: u64 = 4;
+/// Partitions or topics that one alarm names; of the rest it gives the number.
+const NAMED_IN_ALARM: usize = 20;
 
-/// The clocks at a pass, kept to compare with those of the next.
-#[derive(Clone, Copy, Debug)]
-struct Moment {
-    wall_ms: i64,
-    steady_ms: i64,
-}
-
-impl Moment {
-    fn now(clock: &dyn Clock) -> Self {
-        Self { wall_ms: clock.wall_ms(), steady_ms: clock.monotonic_ms() }
-    }
-
-    fn since(self, before: Option<Self>) -> PassTime {
-        let since = before.map(|before| PassInterval {
-            wall_ms: self.wall_ms - before.wall_ms,
-            steady_ms: self.steady_ms - before.steady_ms,
-        });
-        PassTime { now_ms: self.wall_ms, since }
-    }
+fn reading(clock: &dyn Clock) -> ClockReading {
+    ClockReading { wall_ms: clock.wall_ms(), steady_ms: clock.monotonic_ms() }
 }
 
 /// Runs for ever.
 pub(crate) async fn run(broker: Arc<Broker>) {
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut before = None;
+    let mut confirmations = Confirmations::new(reading(&*broker.clock));
     let mut copied = (0, BTreeMap::new());
     for pass in 1u64.. {
         tick.tick().await;
-        let now = Moment::now(&*broker.clock);
-        pass_over(&broker, now.since(before)).await;
-        before = Some(now);
+        pass_over(&broker, &mut confirmations).await;
         if let Some(snapshot) = group_snapshot(&broker)
             && (snapshot.groups != copied.1 || pass >= copied.0 + PASSES_PER_SNAPSHOT)
             && let Some(tier) = &broker.tier
@@ -80,24 +68,96 @@ pub(crate) fn policy(config: &TopicConfig) -> CleanupPolicy {
     }
 }
 
-async fn pass_over(broker: &Arc<Broker>, time: PassTime) {
-    let mut alarms = Vec::new();
-    for topic in broker.topics().iter() {
+/// Who decides which of a partition's records go for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decider {
+    /// The hot log, from what it holds.
+    HotLog,
+    /// Tiering, from the manifest.
+    Tiering,
+    /// Nobody, for nobody knows what there is.
+    Nobody,
+}
+
+/// What of a partition's history is not on local disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Elsewhere {
+    /// There is no store to ask.
+    Unknown,
+    /// Some of it, in the store, or so it may be.
+    Part,
+    /// Nothing.
+    Nothing,
+}
+
+fn decider(config: &TopicConfig, elsewhere: Elsewhere) -> Decider {
+    match (config.tiered, elsewhere) {
+        (false, _) => Decider::HotLog,
+        (true, Elsewhere::Unknown) => Decider::Nobody,
+        // A log goes from its front: what is not copied any more has its turn when nothing older is left in the store.
+        (true, Elsewhere::Nothing) if config.copy_disabled => Decider::HotLog,
+        (true, _) => Decider::Tiering,
+    }
+}
+
+fn elsewhere(tier: Option<&Tier>, partition: &Partition) -> Elsewhere {
+    let (hot, id) = (partition.hot(), partition.id());
+    match tier {
+        None => Elsewhere::Unknown,
+        Some(_) if hot.local_log_start() <= hot.log_start() => Elsewhere::Nothing,
+        // Between the log start and the local one may be a mere hole, as after a recovery.
+        Some(tier) if tier.committed(id).is_some() && tier.range(id).is_none() => Elsewhere::Nothing,
+        Some(_) => Elsewhere::Part,
+    }
+}
+
+async fn pass_over(broker: &Arc<Broker>, confirmations: &mut Confirmations) {
+    let topics = broker.topics();
+    let goals = topics.iter().map(|topic| (topic.id, Goal::of(&topic.config)));
+    let guards = confirmations.pass(reading(&*broker.clock), goals);
+    let tiered = broker.tier.as_ref().map(Tier::retention_alarms).unwrap_or_default();
+    let tiered: BTreeMap<PartitionId, tiering::RetentionAlarm> = tiered.into_iter().collect();
+    let (mut alarms, mut storeless) = (Vec::new(), Vec::new());
+    for topic in topics.iter() {
+        let Some(guard) = guards.get(&topic.id) else { continue };
+        if topic.config.tiered && broker.tier.is_none() {
+            storeless.push(topic.name.to_string());
+        }
         for partition in &topic.partitions {
-            let (partition, config) = (Arc::clone(partition), topic.config);
             let name = format!("{}-{}", topic.name, partition.id().partition);
-            match one(&partition, config, time).await {
-                Ok(None) => {}
-                Ok(Some(alarm)) => alarms.push(format!("{name}: {alarm}")),
+            match one(broker.tier.as_ref(), partition, (topic.config, *guard)).await {
+                Ok(alarm) => alarms.extend(alarm.map(|alarm| format!("{name}: {alarm}"))),
                 Err(error) => tracing::warn!(partition = name, %error, "a retention pass failed"),
             }
+            alarms.extend(tiered.get(&partition.id()).map(|alarm| format!("{name}: {alarm}")));
         }
     }
-    if alarms.is_empty() {
-        broker.clear_alarm("retention");
-    } else {
-        broker.raise_alarm("retention", alarms.join("; "));
+    tell(broker, "retention", join("; ", alarms));
+    let storeless = join(", ", storeless).map(|names| {
+        format!(
+            "topics are tiered and this broker has no object store, so retention removes nothing of them: {names}; start it \
+             with --store"
+        )
+    });
+    tell(broker, "tiered-without-store", storeless);
+}
+
+/// Raises an alarm, or clears it where there is nothing to tell.
+fn tell(broker: &Broker, kind: &'static str, text: Option<String>) {
+    match text {
+        Some(text) => broker.raise_alarm(kind, text),
+        None => broker.clear_alarm(kind),
     }
+}
+
+/// The first of many as one text; `None` of none.
+fn join(separator: &str, mut parts: Vec<String>) -> Option<String> {
+    let more = parts.len().saturating_sub(NAMED_IN_ALARM);
+    parts.truncate(NAMED_IN_ALARM);
+    if more > 0 {
+        parts.push(format!("and {more} more"));
+    }
+    (!parts.is_empty()).then(|| parts.join(separator))
 }
 
 /// Why a pass over one partition failed.
@@ -112,44 +172,36 @@ enum PassError {
 }
 
 async fn one(
+    tier: Option<&Tier>,
     partition: &Arc<Partition>,
-    config: TopicConfig,
-    time: PassTime,
-) -> Result<Option<String>, PassError> {
-    let hot = Arc::clone(partition.hot());
-    if config.tiered {
-        let archived = partition.archived().cloned();
-        tokio::task::spawn_blocking(move || {
-            hot.expire_producers();
-            if let Some(archived) = archived {
-                archived.release_again(time);
-            }
-        })
-        .await?;
-        return Ok(None);
-    }
-    let pass = RetentionPass {
-        policy: policy(&config),
-        limits: Limits { age_ms: config.retention_ms, size_bytes: config.retention_bytes },
-        time,
-    };
-    let expired = tokio::task::spawn_blocking(move || {
+    (config, guard): (TopicConfig, Guard),
+) -> Result<Option<RetentionAlarm>, PassError> {
+    let (hot, archived) = (Arc::clone(partition.hot()), partition.archived().cloned());
+    let is_ours = decider(&config, elsewhere(tier, partition)) == Decider::HotLog;
+    let goal = Goal::of(&config);
+    let pass = RetentionPass { policy: goal.policy, limits: goal.limits, time: guard.time };
+    let looked = tokio::task::spawn_blocking(move || {
         hot.expire_producers();
-        hot.expired(&pass, LargePass::Stop)
-    });
-    match expired.await?? {
-        Ok(expired) => {
-            if let Some(below) = expired.below {
-                partition.move_log_start(below).await?;
-                tracing::info!(
-                    partition = %partition.id(), segments = expired.segments, bytes = expired.bytes, start = %below,
-                    "retention removed what has outlived the topic's limits",
-                );
-            }
-            Ok(None)
+        if let Some(archived) = archived.filter(|_| config.tiered) {
+            archived.release_again(pass.time);
         }
-        Err(alarm) => Ok(Some(alarm.to_string())),
+        is_ours.then(|| hot.expired(&pass, guard.large)).transpose()
+    });
+    let expired = match looked.await?? {
+        None => return Ok(None),
+        Some(Err(alarm)) => return Ok(Some(alarm)),
+        Some(Ok(expired)) => expired,
+    };
+    // Local copies at the front may have gone while we looked at what is behind them.
+    let is_ours = decider(&config, elsewhere(tier, partition)) == Decider::HotLog;
+    if let Some(below) = expired.below.filter(|_| is_ours) {
+        partition.move_log_start(below).await?;
+        tracing::info!(
+            partition = %partition.id(), segments = expired.segments, bytes = expired.bytes, start = %below,
+            "retention removed what has outlived the topic's limits",
+        );
     }
+    Ok(expired.alarm)
 }
 
 /// The committed offsets of all groups, for the store; none while groups are being loaded, or without a store.
@@ -172,3 +224,6 @@ fn group_snapshot(broker: &Broker) -> Option<GroupSnapshot> {
     }
     Some(snapshot)
 }
+
+#[cfg(test)]
+mod tests;

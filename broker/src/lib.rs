@@ -40,3 +40,6 @@ mod waiters;
 
 pub use options::{BrokerOptions, OptionsError};
 pub use serve::{ServeError, serve};
+pub use topic_config::{
+    InvalidConfig as InvalidTopicConfig, check_topic_config, check_topic_configs, topic_config_names,
+};

@@ -78,3 +78,6 @@ pub(crate) const MAX_ASSIGNMENT_BYTES: usize = 1 << 20;
 pub(crate) const MAX_DESCRIBED_BYTES: usize = 32 << 20;
 /// What all members of all groups hold together: names, metadata and assignments, those of requests under way included.
 pub(crate) const GROUP_MEMORY_BYTES: usize = 256 << 20;
+/// What the committed offsets of all groups hold together, their place in memory included: a million or so. Beyond it a commit that
+/// would add to them is refused; one that takes the place of another like it is not.
+pub(crate) const COMMITTED_OFFSETS_BYTES: usize = 256 << 20;

@@ -1,7 +1,12 @@
 //! The broker's own figures, as atomics that the hot path adds to and the admin listener reads.
 //!
 //! Owns: their names and help.
-//! Does not own: the store's figures (`tiering`, shown by `status`), the listener and its text (`control`).
+//! Does not own: what is told of topics (`topics`), the store's figures (`tiering`, shown by `status`), the listener and
+//! its text (`control`).
+
+mod topics;
+
+pub(crate) use self::topics::{Sums, topic_metrics};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

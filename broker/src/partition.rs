@@ -1,9 +1,11 @@
 //! One partition as the broker serves it: appends go to the hot log, reads to the hot log or to the store.
 //!
-//! Owns: the one place where hot and cold meet ([`Partition::read`]), and searches by time across both.
-//! Does not own: segments and the journal (crate `hotlog`), objects (crate `tiering`), the topic's settings.
+//! Owns: the one place where hot and cold meet ([`Partition::read`]), and joining the pieces of a read for who looks into
+//! it. Does not own: segments and the journal (crate `hotlog`), objects (crate `tiering`), the topic's settings, searches
+//! by time and epoch (`search`).
 
 use std::future::Future;
+use std::os::unix::fs::FileExt as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,14 +17,17 @@ use hotlog::{
     Room, Ticket,
 };
 use tiering::{ReadError as TierReadError, Tier};
-use wire::batch::{BatchView, Batches, Records as RecordIter, RecordsError};
+use wire::batch::{BatchView, Batches, RecordsError};
 use wire::codec::{FileRange, Piece};
 use wire::ids::{LeaderEpoch, Offset};
 
 use crate::archive::ArchivedLog;
-use crate::limits::MAX_DECOMPRESSED_BYTES;
 use crate::validation::BatchRefused;
 use crate::waiters::Waiters;
+
+mod search;
+
+pub(crate) use search::TimedOffset;
 
 /// Why a batch was not appended, or not committed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -74,7 +79,8 @@ impl From<RecordsError> for ReadRefused {
 /// What a read found: whole batches, and the bounds at that moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Read {
-    /// Whole batches in order; the first may begin below the offset asked for.
+    /// Together whole batches in order; the first may begin below the offset asked for. A batch may begin in a piece of a
+    /// file and end in the next, in memory.
     pub(crate) pieces: Vec<Piece>,
     /// The high watermark.
     pub(crate) high_watermark: Offset,
@@ -99,15 +105,6 @@ enum Cold {
     Found(Read),
     /// Nothing, and nothing up to here: the local log goes on at or below this offset.
     HoleUpTo(Offset),
-}
-
-/// An offset found by time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TimedOffset {
-    /// The record's offset.
-    pub(crate) offset: Offset,
-    /// The record's time, milliseconds since 1970.
-    pub(crate) timestamp_ms: i64,
 }
 
 /// What a partition has in the store.
@@ -323,77 +320,7 @@ impl Partition {
         }
     }
 
-    /// The first record at or after a time, in the store first, then locally.
-    ///
-    /// # Errors
-    /// [`ReadRefused`].
-    pub(crate) async fn offset_for_time(
-        &self,
-        timestamp_ms: i64,
-        isolation: Isolation,
-    ) -> Result<Option<TimedOffset>, ReadRefused> {
-        if let Some(tier) = self.tier().filter(|_| self.hot.log_start() < self.hot.local_log_start()) {
-            let found = tier.offset_for_time(self.id(), timestamp_ms).await?;
-            if let Some(found) = found.filter(|found| found.offset < self.hot.local_log_start()) {
-                return Ok(Some(TimedOffset { offset: found.offset, timestamp_ms: found.timestamp_ms }));
-            }
-        }
-        let hot = Arc::clone(&self.hot);
-        let found = on_disk_thread(move || hot.offset_for_time(timestamp_ms, isolation)).await??;
-        let Some(found) = found else { return Ok(None) };
-        let wanted = |record_ms: i64| record_ms >= timestamp_ms;
-        self.record_in_batch(found.batch_base_offset, wanted).await
-    }
-
-    /// The first record with the largest time held locally.
-    ///
-    /// # Errors
-    /// [`ReadRefused`].
-    pub(crate) async fn offset_of_max_timestamp(&self) -> Result<Option<TimedOffset>, ReadRefused> {
-        let hot = Arc::clone(&self.hot);
-        let Some(found) = on_disk_thread(move || hot.offset_of_max_timestamp()).await?? else {
-            return Ok(None);
-        };
-        self.record_in_batch(found.batch_base_offset, |record_ms| record_ms >= found.max_timestamp_ms).await
-    }
-
-    async fn record_in_batch(
-        &self,
-        base_offset: Offset,
-        wanted: impl Fn(i64) -> bool,
-    ) -> Result<Option<TimedOffset>, ReadRefused> {
-        let limits = ReadLimits { max_bytes: 0, at_least_one_batch: true };
-        let start = self.hot.log_start();
-        let read = self.read_hot(base_offset.max(start), limits, Isolation::ReadUncommitted).await?;
-        let Some(bytes) = self.in_memory(read.pieces).await? else { return Ok(None) };
-        let batch = BatchView::first(&bytes).map_err(|error| ReadRefused::Unreadable(error.to_string()))?;
-        let mut records = RecordIter::new(&batch, MAX_DECOMPRESSED_BYTES);
-        while let Some(record) = records.next_record()? {
-            if record.offset >= start && wanted(record.timestamp_ms) {
-                return Ok(Some(TimedOffset { offset: record.offset, timestamp_ms: record.timestamp_ms }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The first piece as bytes in memory.
-    async fn in_memory(&self, pieces: Vec<Piece>) -> Result<Option<Bytes>, ReadRefused> {
-        match pieces.into_iter().next() {
-            None => Ok(None),
-            Some(Piece::Memory(bytes)) => Ok(Some(bytes)),
-            Some(Piece::File(range)) => {
-                let read = on_disk_thread(move || {
-                    let mut bytes = vec![0; range.length];
-                    std::os::unix::fs::FileExt::read_exact_at(&*range.file, &mut bytes, range.position)?;
-                    Ok::<_, std::io::Error>(Bytes::from(bytes))
-                });
-                let bytes = read.await?.map_err(|error| ReadRefused::Unreadable(error.to_string()))?;
-                Ok(Some(bytes))
-            }
-        }
-    }
-
-    /// Reads everything up to the end, in order, handing each run of batches to `each`.
+    /// Reads everything up to the end, in order, handing each batch to `each`.
     ///
     /// # Errors
     /// [`ReadRefused`]; what `each` says ends the scan.
@@ -405,50 +332,18 @@ impl Partition {
         let limits = ReadLimits { max_bytes: SCAN_BYTES, at_least_one_batch: true };
         while from < self.hot.high_watermark() {
             let read = self.read(from, limits, Isolation::ReadUncommitted).await?;
+            let bytes = joined(read.pieces).await?;
             let before = from;
-            for piece in read.pieces {
-                let Some(bytes) = self.in_memory(vec![piece]).await? else { continue };
-                for batch in Batches::new(&bytes) {
-                    let batch = batch.map_err(|error| ReadRefused::Unreadable(error.error.to_string()))?;
-                    from = batch.header().next_offset();
-                    each(batch)?;
-                }
+            for batch in Batches::new(&bytes) {
+                let batch = batch.map_err(|error| ReadRefused::Unreadable(error.error.to_string()))?;
+                from = batch.header().next_offset();
+                each(batch)?;
             }
             if from == before {
                 return Err(ReadRefused::Unreadable(format!("nothing can be read at offset {from}")));
             }
         }
         Ok(())
-    }
-
-    /// The ends of epochs: where `epoch` ends, as OffsetForLeaderEpoch answers.
-    pub(crate) fn offset_for_leader_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        if let Some(tier) = self.tier() {
-            let epochs = tier.epochs(self.id());
-            let local_start = self.hot.local_log_start();
-            let at = epochs.partition_point(|start| start.epoch <= epoch);
-            if let (Some(own), Some(next)) = (epochs[..at].last(), epochs.get(at))
-                && next.start_offset < local_start
-            {
-                return Some((own.epoch, next.start_offset));
-            }
-        }
-        // The log lists an epoch once it has a batch. One that has none yet, the current one above all, ends where the
-        // log does: a consumer that was told "unknown" would believe that records are lost.
-        let (own, end) = match self.hot.offset_for_leader_epoch(epoch) {
-            Some(found) => (found.epoch, found.end_offset),
-            None if epoch <= self.hot.leader_epoch() => (epoch, self.hot.log_end()),
-            None => return None,
-        };
-        // Epochs from before a recovery end where the store's records do: who was further has seen what is lost.
-        if let Some(tier) = self.tier().filter(|_| epoch < self.hot.leader_epoch())
-            && let Some(lost_from) = tier.lost_before(self.id(), end)
-        {
-            let epochs = tier.epochs(self.id());
-            let known = epochs.iter().rev().find(|start| start.epoch <= epoch);
-            return Some((known.map_or(own, |start| start.epoch), lost_from));
-        }
-        Some((own, end))
     }
 
     /// Moves the log start up and waits until that is durable.
@@ -477,6 +372,29 @@ pub(crate) enum MoveStartError {
 /// How much one step of a scan reads.
 const SCAN_BYTES: usize = 1 << 20;
 
+/// The pieces of one read as one run of bytes, in memory: as much as the read was allowed to bring. Who looks into batches
+/// needs them joined, for a batch may begin in one piece and end in the next.
+async fn joined(pieces: Vec<Piece>) -> Result<Bytes, ReadRefused> {
+    if let [Piece::Memory(bytes)] = &pieces[..] {
+        return Ok(bytes.clone());
+    }
+    let read = on_disk_thread(move || {
+        let mut joined = Vec::with_capacity(pieces.iter().map(Piece::length).sum());
+        for piece in pieces {
+            match piece {
+                Piece::Memory(bytes) => joined.extend_from_slice(&bytes),
+                Piece::File(range) => {
+                    let at = joined.len();
+                    joined.resize(at + range.length, 0);
+                    range.file.read_exact_at(&mut joined[at..], range.position)?;
+                }
+            }
+        }
+        Ok::<_, std::io::Error>(Bytes::from(joined))
+    });
+    read.await?.map_err(|error| ReadRefused::Unreadable(error.to_string()))
+}
+
 /// Runs what may block on the disk where blocking holds up nobody else.
 async fn on_disk_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
@@ -496,3 +414,6 @@ pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Ou
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,7 +137,7 @@ fn unfinished(path: &Path, detail: String) -> RestoreError {
 struct Plan<'a> {
     cluster_id: TopicId,
     topics: HashMap<TopicId, &'a TopicRecord>,
-    /// The topic of group offsets: the cluster's own, or a new one.
+    /// The topic of group offsets: the cluster's own, with no fewer partitions than groups are spread over, or a new one.
     offsets_topic: TopicRecord,
     /// Whether it is a new one.
     makes_offsets_topic: bool,
@@ -151,21 +151,23 @@ impl<'a> Plan<'a> {
         let topics: HashMap<TopicId, &TopicRecord> =
             cluster.topics.iter().map(|topic| (topic.record.topic_id, &topic.record)).collect();
         let known = topics.values().find(|topic| topic.name == OFFSETS_TOPIC).copied();
-        let offsets_topic = known.cloned().unwrap_or_else(|| TopicRecord {
+        let mut offsets_topic = known.cloned().unwrap_or_else(|| TopicRecord {
             topic_id: random_topic_id(),
             name: OFFSETS_TOPIC.to_owned(),
             partitions: OFFSETS_PARTITIONS,
             configs: crate::broker::offsets_topic_configs(),
             deleted_at_ms: None,
         });
-        if offsets_topic.partitions != OFFSETS_PARTITIONS {
-            let found = offsets_topic.partitions;
-            return Err(wrong(format!(
-                "{OFFSETS_TOPIC} has {found} partitions instead of {OFFSETS_PARTITIONS}"
-            )));
-        }
+        // Earlier versions let clients make it with any number. No reason to refuse a cluster that is taken over by now: what is
+        // missing is added, and more than groups are spread over does no harm.
+        offsets_topic.partitions = offsets_topic.partitions.max(OFFSETS_PARTITIONS);
         let makes_offsets_topic = known.is_none() && cluster.groups.is_some();
         Ok(Self { cluster_id, topics, offsets_topic, makes_offsets_topic })
+    }
+
+    /// A topic's record as it is written.
+    fn record_of<'r>(&'r self, topic: &'r TopicRecord) -> &'r TopicRecord {
+        if topic.topic_id == self.offsets_topic.topic_id { &self.offsets_topic } else { topic }
     }
 }
 
@@ -221,7 +223,7 @@ fn topic_records(cluster: &RecoveredCluster, plan: &Plan<'_>, now_ms: i64) -> Ve
         records.push(created(topic));
         records.push(MetadataRecord::TopicDeleted { topic_id: topic.topic_id, deleted_ms });
     }
-    records.extend(cluster.topics.iter().map(|topic| created(&topic.record)));
+    records.extend(cluster.topics.iter().map(|topic| created(plan.record_of(&topic.record))));
     if plan.makes_offsets_topic {
         records.push(created(&plan.offsets_topic));
     }
@@ -410,6 +412,33 @@ mod tests {
 
         let again = restore(&options, &cluster()).await.unwrap_err();
         assert!(matches!(again, RestoreError::NotEmpty { .. }), "{again}");
+    }
+
+    #[tokio::test]
+    async fn group_offsets_come_back_whatever_number_of_partitions_their_topic_had() {
+        for (had, has) in [(1, 50), (60, 60)] {
+            let mut cluster = cluster();
+            let mut offsets_topic = cluster.topics[0].clone();
+            let record = &mut offsets_topic.record;
+            (record.name, record.topic_id) = (OFFSETS_TOPIC.to_owned(), TopicId([6; 16]));
+            record.partitions = had;
+            cluster.topics.push(offsets_topic);
+            let folder = tempfile::tempdir().unwrap();
+            let options = RestoreOptions { data: folder.path().join("data"), journal: None };
+            let restored = restore(&options, &cluster).await.unwrap();
+            assert_eq!((restored.groups, restored.group_offsets), (1, 1));
+
+            let recovering = LogDirectory::open(LogOptions::new(options.data)).unwrap();
+            let image = replay(&recovering.metadata_batches().unwrap()).unwrap();
+            assert_eq!(image.topic(OFFSETS_TOPIC).unwrap().partitions, has);
+            let live = image.topics().map(|topic| topic.topic_id).collect();
+            let deleted = image.deleted().map(|(id, _)| id).collect();
+            let (directory, _) = recovering.finish(&TopicDirectory { live, deleted }).unwrap();
+            let partition = PartitionId { topic_id: TopicId([6; 16]), partition: partition_for("g") };
+            assert!(partition.partition > 0, "a partition that the small topic had");
+            assert_eq!(directory.partition(partition).unwrap().high_watermark(), Offset(1));
+            directory.close().unwrap();
+        }
     }
 
     #[tokio::test]

@@ -128,9 +128,10 @@ struct Opened {
 /// [`ServeError`]: why it did not start, or did not stop in good order.
 pub async fn serve(options: BrokerOptions, stop: CancellationToken) -> Result<(), ServeError> {
     options.check()?;
-    if options.insecure_listen && !options.listen.is_loopback() {
+    for (flag, address) in open_to_others(&options) {
         tracing::warn!(
-            listen = %options.listen,
+            flag,
+            %address,
             "INSECURE: other machines can connect, nothing is encrypted, and nobody is asked who they are",
         );
     }
@@ -157,6 +158,14 @@ pub async fn serve(options: BrokerOptions, stop: CancellationToken) -> Result<()
     close(directory).await?;
     tracing::info!("stopped in good order");
     Ok(())
+}
+
+/// What other machines can reach, by its flag. The options' own check has seen that somebody accepts that.
+fn open_to_others(options: &BrokerOptions) -> impl Iterator<Item = (&'static str, &Address)> {
+    let addresses = [("--listen", Some(&options.listen)), ("--admin", options.admin.as_ref())];
+    addresses
+        .into_iter()
+        .filter_map(|(flag, address)| Some((flag, address.filter(|address| !address.is_loopback())?)))
 }
 
 async fn close(directory: LogDirectory) -> Result<(), ServeError> {
@@ -404,5 +413,34 @@ async fn expire_groups(broker: Arc<Broker>) {
         if broker.ready.load(Ordering::Acquire) {
             broker.groups.expire(&broker.topics()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_opens_either_address_to_others_is_warned_of_it() {
+        let open = |listen: &str, admin: Option<&str>| {
+            let options = BrokerOptions {
+                data: PathBuf::from("data"),
+                listen: listen.parse().unwrap(),
+                advertise: None,
+                cluster: "west".to_owned(),
+                flush: FlushMode::Ack,
+                journal: None,
+                admin: admin.map(|admin| admin.parse().unwrap()),
+                store: None,
+                dev: false,
+                insecure_listen: true,
+                accept_loss: false,
+            };
+            open_to_others(&options).map(|(flag, _)| flag).collect::<Vec<_>>()
+        };
+        assert_eq!(open("127.0.0.1:1", Some("localhost:2")), [""; 0]);
+        assert_eq!(open("127.0.0.1:1", Some("0.0.0.0:2")), ["--admin"]);
+        assert_eq!(open("10.0.0.1:1", None), ["--listen"]);
+        assert_eq!(open("10.0.0.1:1", Some("10.0.0.1:2")), ["--listen", "--admin"]);
     }
 }

@@ -1,6 +1,7 @@
 //! Topic configurations: Kafka's names, types, defaults and bounds, and what this broker makes of them.
 //!
-//! Owns: the table of settings, their validation, and [`TopicConfig`], the resolved values.
+//! Owns: the table of settings, their validation, which changes of tiering are possible, and [`TopicConfig`], the resolved
+//! values.
 //! Does not own: where overrides are stored (`metadata`), nor who acts on a value (`partition`, `housekeeping`).
 
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub(crate) enum Kind {
     Fraction,
     /// Comma-separated words of a fixed set; an empty set takes any.
     List(&'static [&'static str]),
+    /// A number of replicas, of which there is one while a cluster has one broker.
+    Replicas,
 }
 
 impl Kind {
@@ -31,7 +34,7 @@ impl Kind {
         match self {
             Self::Boolean => 1,
             Self::Word(_) => 2,
-            Self::Int(_) => 3,
+            Self::Int(_) | Self::Replicas => 3,
             Self::Long(_) => 5,
             Self::Fraction => 6,
             Self::List(_) => 7,
@@ -109,16 +112,14 @@ settings! {
         "How much of a compacted partition must be dirty before it is compacted.";
     "min.compaction.lag.ms" Kind::Long(0), "0", Some("log.cleaner.min.compaction.lag.ms"),
         "The least time a record stays uncompacted.";
-    "min.insync.replicas" Kind::Int(1), "1", Some("min.insync.replicas"),
-        "How many replicas must have a record before a producer with acks=all is answered.";
+    "min.insync.replicas" Kind::Replicas, "1", Some("min.insync.replicas"),
+        "How many replicas must have a record before a producer with acks=all is answered: 1, for a cluster has one broker so far.";
     "preallocate" Kind::Boolean, "false", Some("log.preallocate"),
         "Accepted for compatibility.";
     "remote.log.copy.disable" Kind::Boolean, "false", None,
-        "Whether a tiered topic stops copying to the store; what is there stays readable.";
-    "remote.log.delete.on.disable" Kind::Boolean, "false", None,
-        "Whether turning tiering off deletes what the store holds.";
+        "Whether a tiered topic stops copying to the store. What is there stays readable; what is not stays on local disk until retention.ms or retention.bytes removes it.";
     "remote.storage.enable" Kind::Boolean, "false", None,
-        "Whether sealed segments go to the object store. On for new topics when a store is configured, unless they are compacted.";
+        "Whether sealed segments go to the object store. On for new topics when a store is configured, unless they are compacted. It cannot be turned off again; remote.log.copy.disable stops the copying.";
     "retention.bytes" Kind::Long(-1), "-1", Some("log.retention.bytes"),
         "How many bytes of a partition are kept, local and tiered together; -1 means no limit.";
     "retention.ms" Kind::Long(-1), "604800000", Some("log.retention.ms"),
@@ -142,9 +143,30 @@ pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
     SETTINGS.binary_search_by(|setting| setting.name.cmp(name)).ok().map(|at| &SETTINGS[at])
 }
 
+/// Every setting's name, for who checks what a topic is to be before a broker sees it.
+pub fn topic_config_names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|setting| setting.name)
+}
+
+/// Whether a topic may be made with this value of a setting.
+///
+/// # Errors
+/// The setting is unknown, or the value wrong.
+pub fn check_topic_config(name: &str, value: &str) -> Result<(), InvalidConfig> {
+    setting(name).ok_or_else(|| InvalidConfig::UnknownName(name.to_owned()))?.check(value)
+}
+
+/// Whether a topic may be made with these settings, together, on a broker with or without a store.
+///
+/// # Errors
+/// The first setting that is unknown, wrong, or contradicts another or the broker.
+pub fn check_topic_configs(configs: &BTreeMap<String, String>, has_store: bool) -> Result<(), InvalidConfig> {
+    TopicConfig::resolve(configs)?.check_tiering(None, has_store)
+}
+
 /// Why a configuration is refused (INVALID_CONFIG).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InvalidConfig {
+pub enum InvalidConfig {
     /// No such setting.
     #[error("unknown topic config name: {0}")]
     UnknownName(String),
@@ -161,6 +183,18 @@ pub(crate) enum InvalidConfig {
     /// Two settings contradict each other.
     #[error("{0}")]
     Contradiction(&'static str),
+    /// There is nowhere to tier to.
+    #[error(
+        "remote.storage.enable=true is not possible: this broker has no object store; start it with --store, or leave \
+         remote.storage.enable out"
+    )]
+    NoStore,
+    /// Tiering would be turned off, and with it the readers' way to what only the store has.
+    #[error(
+        "remote.storage.enable cannot be turned off: what only the store has would be lost; to stop copying and keep it \
+         readable, set remote.log.copy.disable=true; to be rid of it, make another topic and delete this one"
+    )]
+    TieringStays,
 }
 
 impl Setting {
@@ -185,6 +219,10 @@ impl Setting {
             Kind::Word(words) if words.contains(&value) => Ok(()),
             Kind::Word(words) => Err(wrong(format!("must be one of {}", words.join(", ")))),
             Kind::Int(least) => integer(least, i64::from(i32::MAX)),
+            Kind::Replicas if value.trim() == "1" => Ok(()),
+            Kind::Replicas => {
+                Err(wrong("must be 1: a cluster has one broker so far, and so one replica".to_owned()))
+            }
             Kind::Long(least) => integer(least, i64::MAX),
             Kind::Fraction => match value.parse::<f64>() {
                 Ok(fraction) if (0.0..=1.0).contains(&fraction) => Ok(()),
@@ -244,8 +282,6 @@ pub(crate) struct TopicConfig {
     pub(crate) timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`.
     pub(crate) timestamp_after_max_ms: i64,
-    /// `min.insync.replicas`.
-    pub(crate) min_insync_replicas: i32,
     /// `validation`.
     pub(crate) validation: Validation,
 }
@@ -265,8 +301,46 @@ impl TopicConfig {
     /// The first setting that is unknown, wrong, or contradicts another.
     pub(crate) fn resolve(overrides: &Overrides) -> Result<Self, InvalidConfig> {
         for (name, value) in overrides {
-            setting(name).ok_or_else(|| InvalidConfig::UnknownName(name.clone()))?.check(value)?;
+            check_topic_config(name, value)?;
         }
+        let config = Self::of_checked(overrides);
+        config.check_together(overrides)?;
+        Ok(config)
+    }
+
+    /// What is in force of overrides that are stored, and why the rest is not: they may come from another version.
+    ///
+    /// Whatever is not understood of what says which records may go keeps them all.
+    pub(crate) fn in_force(stored: &Overrides) -> (Self, Vec<InvalidConfig>) {
+        let mut understood = stored.clone();
+        let (mut refused, mut may_delete) = (Vec::new(), true);
+        for (name, value) in stored {
+            if let Err(error) = check_topic_config(name, value) {
+                understood.remove(name);
+                may_delete &= !name.starts_with("retention.") && name != "cleanup.policy";
+                refused.push(error);
+            }
+        }
+        let mut config = Self::of_checked(&understood);
+        config.delete &= may_delete;
+        (config, refused)
+    }
+
+    /// Checks that a topic may become so: `before` is what is in force, `None` for a new topic.
+    ///
+    /// # Errors
+    /// [`InvalidConfig::NoStore`] and [`InvalidConfig::TieringStays`].
+    pub(crate) fn check_tiering(&self, before: Option<&Self>, has_store: bool) -> Result<(), InvalidConfig> {
+        let was_tiered = before.is_some_and(|before| before.tiered);
+        match (was_tiered, self.tiered) {
+            (false, true) if !has_store => Err(InvalidConfig::NoStore),
+            (true, false) => Err(InvalidConfig::TieringStays),
+            _ => Ok(()),
+        }
+    }
+
+    /// Resolves overrides with the defaults. Each of them is checked.
+    fn of_checked(overrides: &Overrides) -> Self {
         let text = |name| value_of(overrides, name);
         let number = |name| text(name).trim().parse::<i64>().expect("checked against the setting's kind");
         let truth = |name: &'static str| text(name).eq_ignore_ascii_case("true");
@@ -274,7 +348,7 @@ impl TopicConfig {
         let bytes = |value: i64| u64::try_from(value).ok();
         let retention_ms = limit(number("retention.ms"));
         let retention_bytes = bytes(number("retention.bytes"));
-        let config = Self {
+        Self {
             compact: list(text("cleanup.policy")).any(|word| word == "compact"),
             delete: list(text("cleanup.policy")).any(|word| word == "delete"),
             retention_ms,
@@ -295,21 +369,19 @@ impl TopicConfig {
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
             timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
-            min_insync_replicas: i32::try_from(number("min.insync.replicas")).unwrap_or(i32::MAX),
             validation: if text("validation") == "records" {
                 Validation::Records
             } else {
                 Validation::Header
             },
-        };
-        config.check_together(overrides)?;
-        Ok(config)
+        }
     }
 
     fn check_together(&self, overrides: &Overrides) -> Result<(), InvalidConfig> {
         if self.tiered && self.compact {
             return Err(InvalidConfig::Contradiction(
-                "remote.storage.enable and cleanup.policy=compact exclude each other: compacted topics are not tiered",
+                "a compacted topic cannot be tiered: make it without remote.storage.enable; a topic that is tiered already stays \
+                 so, so make another one with cleanup.policy=compact and copy there what it should hold",
             ));
         }
         let beyond = |local: Option<i64>, total: Option<i64>| match (local, total) {
@@ -336,62 +408,4 @@ impl TopicConfig {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn overrides(pairs: &[(&str, &str)]) -> Overrides {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
-
-    #[test]
-    fn the_table_is_sorted_and_every_default_is_valid() {
-        assert!(SETTINGS.windows(2).all(|pair| pair[0].name < pair[1].name));
-        for setting in SETTINGS {
-            setting.check(setting.default).unwrap();
-        }
-        let config = TopicConfig::resolve(&Overrides::new()).unwrap();
-        assert_eq!(config.retention_ms, Some(604_800_000));
-        assert_eq!(config.local_retention_ms, Some(604_800_000));
-        assert_eq!(config.retention_bytes, None);
-        assert!(config.delete && !config.compact && !config.tiered);
-    }
-
-    #[test]
-    fn wrong_values_are_refused_by_name() {
-        for (name, value) in [
-            ("retention.ms", "-2"),
-            ("retention.ms", "soon"),
-            ("segment.bytes", "1000"),
-            ("max.message.bytes", "2147483648"),
-            ("cleanup.policy", "shred"),
-            ("compression.type", "zstd"),
-            ("message.timestamp.type", "Whenever"),
-            ("remote.storage.enable", "maybe"),
-            ("min.cleanable.dirty.ratio", "NaN"),
-            ("no.such.thing", "1"),
-        ] {
-            let error = TopicConfig::resolve(&overrides(&[(name, value)])).unwrap_err().to_string();
-            assert!(error.contains(name), "{error}");
-        }
-    }
-
-    #[test]
-    fn contradictions_are_refused() {
-        for pairs in [
-            [("remote.storage.enable", "true"), ("cleanup.policy", "compact")],
-            [("retention.ms", "1000"), ("local.retention.ms", "2000")],
-            [("retention.ms", "1000"), ("local.retention.ms", "-1")],
-            [("retention.bytes", "1000"), ("local.retention.bytes", "1001")],
-        ] {
-            assert!(TopicConfig::resolve(&overrides(&pairs)).is_err(), "{pairs:?}");
-        }
-        let whole = overrides(&[
-            ("retention.ms", "-1"),
-            ("local.retention.bytes", "1048576"),
-            ("cleanup.policy", "compact,delete"),
-        ]);
-        let config = TopicConfig::resolve(&whole).unwrap();
-        assert_eq!((config.retention_ms, config.local_retention_bytes), (None, Some(1_048_576)));
-        assert!(config.compact && config.delete);
-    }
-}
+mod tests;

@@ -3,12 +3,12 @@
 #![allow(missing_docs, reason = "a test has no users")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod served;
+mod support;
 
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use served::{Client, Served, batch, now_ms, records};
+use support::{Client, Served, batch, now_ms, records};
 use wire::ErrorCode;
 use wire::api::api_versions::ApiVersionsRequest;
 use wire::api::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};

@@ -48,6 +48,9 @@ pub(crate) enum Verb {
     /// Stop what `up` runs, in good order
     Down(FileArguments),
     /// Show clusters, flows, lag, and what only local disk holds
+    ///
+    /// Exits with 0 if all is well. Exits with 1 if something needs somebody: a cluster or a flow does not answer, an alarm
+    /// is on, or an event pauses a flow; a line on standard error says which. A promoted flow is as it was asked to be.
     Status(StatusArguments),
     /// Show the whole story in half a minute: two datacenters, real data, kills at bad moments
     Demo(DemoArguments),
@@ -223,6 +226,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_script_finds_out_what_the_exit_status_says() {
+        let command = Arguments::command();
+        let status = command.find_subcommand("status").expect("the verb");
+        let help = status.get_long_about().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Exits with 1 if"), "{help}");
     }
 
     #[test]

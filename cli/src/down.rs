@@ -2,7 +2,7 @@
 //!
 //! Owns: finding the processes by their pid files. Does not own: how a process stops.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::supervisor::{PidFile, PidFileError, StateFolder, stop_foreign};
 
@@ -12,8 +12,10 @@ pub(crate) const SUPERVISOR: &str = "up";
 /// Why nothing was stopped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DownError {
-    #[error("cannot read {}: {source}; is {} up on this machine?", folder.display(), file.display())]
-    Folder { folder: std::path::PathBuf, file: std::path::PathBuf, source: std::io::Error },
+    #[error("{} was never brought up on this machine: there is no {}; check the name", file.display(), folder.display())]
+    NeverUp { folder: PathBuf, file: PathBuf },
+    #[error("cannot read {}: {source}", folder.display())]
+    Folder { folder: PathBuf, source: std::io::Error },
     #[error(transparent)]
     PidFile(#[from] PidFileError),
 }
@@ -38,8 +40,10 @@ pub(crate) fn running(state: &StateFolder) -> Result<Vec<(String, PidFile)>, std
 /// Stops the supervisor, which stops its children; where it died, stops the children it left.
 pub(crate) async fn down(file: &Path) -> Result<(), DownError> {
     let state = StateFolder::of(file);
-    let unreadable =
-        |source| DownError::Folder { folder: state.path().to_owned(), file: file.to_owned(), source };
+    let unreadable = |source| DownError::Folder { folder: state.path().to_owned(), source };
+    if !state.path().exists() {
+        return Err(DownError::NeverUp { folder: state.path().to_owned(), file: file.to_owned() });
+    }
     let mut stopped = 0;
     // The list is read again after each stop: with the supervisor its children end too.
     while let Some((name, pid_file)) = running(&state).map_err(unreadable)?.into_iter().next() {
@@ -56,6 +60,13 @@ pub(crate) async fn down(file: &Path) -> Result<(), DownError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_was_never_up_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = down(&folder.path().join("t.toml")).await.unwrap_err().to_string();
+        assert!(said.contains("t.toml was never brought up") && !said.contains("os error"), "{said}");
+    }
 
     #[test]
     fn the_supervisor_comes_first_and_brokers_last() {

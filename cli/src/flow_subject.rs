@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use control::v1::{FlowPartitionStatus, FlowStatus, GroupStatus, StatusReply};
+use control::v1::{FlowPartitionStatus, FlowStatus, GroupStatus, MapTopicStatus, StatusReply};
 use control::{Kind, Metric, Sample, Subject};
-use mirror::{Board, FlowFigures, FlowSpec, FlowState, PartitionFigures};
+use mirror::{Board, FlowFigures, FlowSpec, FlowState, PartitionFigures, StatusReader};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -69,19 +69,24 @@ impl FlowSubject {
     fn note_caught_up(&self, now_ms: i64) {
         let figures = self.figures();
         let mut seen = self.seen();
-        for (key, _) in figures.partitions.iter().filter(|(_, partition)| partition.lag() == 0) {
-            seen.caught_up_at_ms.insert(key.clone(), now_ms);
+        for (key, partition) in &figures.partitions {
+            if figures.lag(partition, now_ms) == Some(0) {
+                seen.caught_up_at_ms.insert(key.clone(), now_ms);
+            }
         }
     }
 
-    fn partition_status(&self, key: &PartitionKey, figures: &PartitionFigures) -> FlowPartitionStatus {
-        let lag = figures.lag();
+    fn partition_status(&self, key: &PartitionKey, flow: &FlowFigures) -> FlowPartitionStatus {
+        let figures = &flow.partitions[key];
+        let lag = flow.lag(figures, now_ms());
         let caught_up_at_ms = self.seen().caught_up_at_ms.get(key).copied().unwrap_or(self.started_at_ms);
-        let behind_ms = if lag == 0 { 0 } else { u64::try_from(now_ms() - caught_up_at_ms).unwrap_or(0) };
+        let behind_ms =
+            if lag == Some(0) { 0 } else { u64::try_from(now_ms() - caught_up_at_ms).unwrap_or(0) };
         let state = match (&figures.paused, lag) {
             (Some(_), _) => "paused",
-            (None, 0) => "caught-up",
-            (None, _) => "copying",
+            (None, None) => "unknown",
+            (None, Some(0)) => "caught-up",
+            (None, Some(_)) => "copying",
         };
         FlowPartitionStatus {
             source_topic: key.0.clone(),
@@ -90,9 +95,9 @@ impl FlowSubject {
             state: state.to_owned(),
             source_position: figures.source_position,
             target_position: figures.target_position,
-            source_end_offset: Some(figures.source_end),
-            lag_offsets: Some(lag),
-            lag_bytes: estimated_bytes(lag, figures),
+            source_end_offset: figures.source_end_at_ms.map(|_| figures.source_end),
+            lag_offsets: lag,
+            lag_bytes: lag.and_then(|lag| estimated_bytes(lag, figures)),
             lag_ms: Some(behind_ms),
             event: figures.paused.as_ref().map(|event| event.kind.to_string()),
         }
@@ -116,12 +121,50 @@ impl FlowSubject {
         };
         at_target.groups.iter().map(status).collect()
     }
+
+    fn map_topic(&self) -> Option<MapTopicStatus> {
+        let found = self.seen().at_target.as_ref()?.map_topic?;
+        Some(MapTopicStatus {
+            log_start_offset: found.log_start_offset,
+            log_end_offset: found.log_end_offset,
+            size_bytes: found.size_bytes,
+        })
+    }
 }
 
 /// Bytes of offsets that were not copied yet, by the mean size of the records that were.
 fn estimated_bytes(lag: u64, figures: &PartitionFigures) -> Option<u64> {
     let mean = figures.bytes.checked_div(figures.records)?;
     Some(lag.saturating_mul(mean))
+}
+
+/// Says nothing of partitions whose lag is not known.
+fn lag_metric(flow: &str, figures: &FlowFigures, now_ms: i64) -> Metric {
+    let sample = |(key, partition): (&PartitionKey, &PartitionFigures)| {
+        let (topic, number) = (key.0.clone(), key.1.to_string());
+        let labels = vec![("flow", flow.to_owned()), ("topic", topic), ("partition", number)];
+        Some(Sample { labels, value: figures.lag(partition, now_ms)? as f64 })
+    };
+    Metric {
+        name: "longhaul_flow_lag_offsets",
+        help: "Source offsets not copied yet; absent while that is not known",
+        kind: Kind::Gauge,
+        samples: figures.partitions.iter().filter_map(sample).collect(),
+    }
+}
+
+fn silence_metric(flow: &str, figures: &FlowFigures, now_ms: i64) -> Metric {
+    let ends = [("source", figures.source_silent_since_ms), ("target", figures.target_silent_since_ms)];
+    let sample = |(end, since_ms): (&str, Option<i64>)| Sample {
+        labels: vec![("flow", flow.to_owned()), ("end", end.to_owned())],
+        value: since_ms.map_or(0.0, |since_ms| (now_ms - since_ms).max(0) as f64 / 1e3),
+    };
+    Metric {
+        name: "longhaul_flow_silent_seconds",
+        help: "How long a cluster of the flow has been asked and has not answered; 0 while it answers",
+        kind: Kind::Gauge,
+        samples: ends.map(sample).into(),
+    }
 }
 
 async fn watch_catching_up(subject: Arc<FlowSubject>) {
@@ -134,14 +177,15 @@ async fn watch_catching_up(subject: Arc<FlowSubject>) {
     }
 }
 
-/// Reads the target's account while somebody asks for it, for it costs a reading of the map.
+/// Reads the target's account while somebody asks for it: the whole map topic at first, then what has come to it.
 async fn watch_target(subject: Arc<FlowSubject>) {
+    let mut target = StatusReader::new(subject.spec.clone());
     loop {
         tokio::select! {
             () = subject.asked.notified() => {}
             () = subject.stop.cancelled() => return,
         }
-        match mirror::status(&subject.spec).await {
+        match target.read().await {
             Ok(status) => subject.seen().at_target = Some(status),
             Err(error) => {
                 tracing::debug!(flow = %subject.spec.name, %error, "the target says nothing of the flow")
@@ -165,8 +209,7 @@ impl Subject for FlowSubject {
     fn status(&self) -> StatusReply {
         self.asked.notify_one();
         let figures = self.figures();
-        let partitions =
-            figures.partitions.iter().map(|(key, partition)| self.partition_status(key, partition));
+        let partitions = figures.partitions.keys().map(|key| self.partition_status(key, &figures));
         let flow = FlowStatus {
             name: self.spec.name.clone(),
             source: self.spec.from.name.clone(),
@@ -174,9 +217,12 @@ impl Subject for FlowSubject {
             state: state_name(&figures).to_owned(),
             partitions: partitions.collect(),
             groups: self.groups(),
-            alarms: figures.last_error.iter().cloned().collect(),
+            alarms: [&figures.last_error, &figures.groups_error].into_iter().flatten().cloned().collect(),
             records_copied: figures.partitions.values().map(|partition| partition.records).sum(),
             bytes_copied: figures.partitions.values().map(|partition| partition.bytes).sum(),
+            map_topic: self.map_topic(),
+            source_silent_since_ms: figures.source_silent_since_ms,
+            target_silent_since_ms: figures.target_silent_since_ms,
         };
         StatusReply {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -222,9 +268,8 @@ impl Subject for FlowSubject {
             per_partition("longhaul_flow_recoveries", "Readings of the target's tail", Kind::Counter, |p| {
                 p.recoveries
             }),
-            per_partition("longhaul_flow_lag_offsets", "Source offsets not copied yet", Kind::Gauge, |p| {
-                p.lag()
-            }),
+            lag_metric(&self.spec.name, &figures, now_ms()),
+            silence_metric(&self.spec.name, &figures, now_ms()),
             per_partition(
                 "longhaul_flow_paused",
                 "1 while an event pauses the partition",
@@ -262,6 +307,22 @@ mod tests {
         let figures = PartitionFigures { records: 10, bytes: 1_000, ..PartitionFigures::default() };
         assert_eq!(estimated_bytes(7, &figures), Some(700));
         assert_eq!(estimated_bytes(7, &PartitionFigures::default()), None);
+    }
+
+    #[test]
+    fn a_lag_that_is_not_known_is_no_sample_and_a_silence_is_one() {
+        let partition = PartitionFigures { source_end: 7, source_end_at_ms: Some(900), ..Default::default() };
+        let mut figures = FlowFigures {
+            state: FlowState::Running { generation: 1 },
+            partitions: [(("flights".to_owned(), 0), partition)].into(),
+            ..FlowFigures::default()
+        };
+        let values = |metric: Metric| metric.samples.iter().map(|sample| sample.value).collect::<Vec<_>>();
+        assert_eq!(values(lag_metric("over", &figures, 1_000)), [7.0]);
+        assert_eq!(values(silence_metric("over", &figures, 1_000)), [0.0, 0.0]);
+        figures.source_silent_since_ms = Some(900);
+        assert_eq!(values(lag_metric("over", &figures, 13_400)), [0.0; 0]);
+        assert_eq!(values(silence_metric("over", &figures, 13_400)), [12.5, 0.0]);
     }
 
     #[test]

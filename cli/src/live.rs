@@ -23,6 +23,8 @@ pub(crate) enum LiveError {
     Address(#[from] ParseAddressError),
     #[error(transparent)]
     Request(#[from] RequestError),
+    #[error("{cluster} does not say what topics it has: {reason}; run `longhaul up` again once it serves")]
+    Unknown { cluster: String, reason: String },
 }
 
 /// Connects to a cluster of the file.
@@ -74,7 +76,7 @@ async fn declared_topics(
     Ok(found)
 }
 
-/// Makes one change to a topic; steps that are no such change do nothing.
+/// Makes one change to a topic; steps that are no such change do nothing. What could not be compared is not changed.
 pub(crate) async fn apply(topology: &Topology, step: &Step) -> Result<(), LiveError> {
     match step {
         Step::CreateTopic { cluster, topic, partitions, config } => {
@@ -95,6 +97,9 @@ pub(crate) async fn apply(topology: &Topology, step: &Step) -> Result<(), LiveEr
                 .await?
                 .alter_configs(&resource, &[(key.as_str(), Some(to.as_str()))])
                 .await?;
+        }
+        Step::EnsureTopic { cluster, reason, .. } => {
+            return Err(LiveError::Unknown { cluster: cluster.clone(), reason: reason.clone() });
         }
         Step::StartBroker { .. } | Step::StartFlow { .. } | Step::Blocked { .. } => {}
     }

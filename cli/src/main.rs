@@ -35,10 +35,16 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("longhaul: {error:#}");
+            eprintln!("longhaul: {}", complaint(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a person is told of an error: its own text, which has its causes in it as far as they say more. That holds for the
+/// errors of all rooms, because most are read in log lines and answers, where nobody walks along a chain.
+fn complaint(error: &anyhow::Error) -> String {
+    error.to_string()
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -71,7 +77,8 @@ async fn call(verb: Verb) -> anyhow::Result<()> {
         Verb::Down(file) => down::down(&file.file).await?,
         Verb::Status(asked) => {
             let topology = topology_file::load(&asked.file.file)?;
-            status::status(&topology, asked.watch, asked.json).await?;
+            let complaints = status::status(&topology, asked.watch, asked.json).await?;
+            anyhow::ensure!(complaints.is_empty(), complaints.join("; "));
         }
         Verb::Plan(asked) => {
             let topology = topology_file::load(&asked.file.file)?;

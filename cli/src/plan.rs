@@ -17,6 +17,17 @@ pub(crate) struct World {
     pub(crate) running_flows: BTreeSet<String>,
 }
 
+impl World {
+    /// The topics of a cluster, or why they are not known.
+    fn topics_of(&self, cluster: &str) -> Result<&BTreeMap<String, LiveTopic>, &str> {
+        match self.clusters.get(cluster) {
+            Some(Ok(topics)) => Ok(topics),
+            Some(Err(reason)) => Err(reason),
+            None => Err("it was not asked"),
+        }
+    }
+}
+
 /// A topic as its cluster has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LiveTopic {
@@ -33,6 +44,15 @@ pub(crate) enum Step {
     StartBroker { cluster: String, listen: String, data: String },
     /// Make a topic.
     CreateTopic { cluster: String, topic: String, partitions: i32, config: BTreeMap<String, String> },
+    /// See to it that a topic is so, on a cluster that does not say now what it has.
+    EnsureTopic {
+        cluster: String,
+        topic: String,
+        partitions: i32,
+        config: BTreeMap<String, String>,
+        /// Why it does not say it.
+        reason: String,
+    },
     /// Add partitions to a topic.
     AddPartitions { cluster: String, topic: String, from: i32, to: i32 },
     /// Change one setting of a topic.
@@ -41,6 +61,20 @@ pub(crate) enum Step {
     StartFlow { flow: String, source: String, target: String },
     /// Something that the file asks for and nobody can do.
     Blocked { cluster: String, topic: Option<String>, reason: String },
+}
+
+impl Step {
+    /// The cluster whose topic the step is about; none if it is about something else.
+    pub(crate) fn changed_topic_of(&self) -> Option<&str> {
+        match self {
+            Self::CreateTopic { cluster, .. }
+            | Self::EnsureTopic { cluster, .. }
+            | Self::AddPartitions { cluster, .. }
+            | Self::SetConfig { cluster, .. }
+            | Self::Blocked { cluster, topic: Some(_), .. } => Some(cluster),
+            Self::StartBroker { .. } | Self::StartFlow { .. } | Self::Blocked { topic: None, .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Step {
@@ -52,6 +86,11 @@ impl fmt::Display for Step {
             Self::CreateTopic { cluster, topic, partitions, config } => {
                 write!(f, "create  topic {topic} on {cluster}: {partitions} partitions")?;
                 config.iter().try_for_each(|(key, value)| write!(f, ", {key}={value}"))
+            }
+            Self::EnsureTopic { cluster, topic, partitions, config, .. } => {
+                write!(f, "ensure  topic {topic} on {cluster}: {partitions} partitions")?;
+                config.iter().try_for_each(|(key, value)| write!(f, ", {key}={value}"))?;
+                write!(f, " ({cluster} is not running, so what it has cannot be compared)")
             }
             Self::AddPartitions { cluster, topic, from, to } => {
                 write!(f, "grow    topic {topic} on {cluster}: {from} to {to} partitions; ")?;
@@ -90,28 +129,30 @@ pub(crate) fn show(steps: &[Step], json: bool) -> Result<(), serde_json::Error> 
 pub(crate) fn decide(topology: &Topology, world: &World) -> Vec<Step> {
     let mut steps = Vec::new();
     for (name, cluster) in &topology.clusters {
-        match (world.clusters.get(name), cluster.ours()) {
-            (Some(Ok(_)), _) => {}
-            (_, Some(ours)) => steps.push(Step::StartBroker {
+        match (world.topics_of(name), cluster.ours()) {
+            (Ok(_), _) => {}
+            (Err(_), Some(ours)) => steps.push(Step::StartBroker {
                 cluster: name.clone(),
                 listen: ours.listen.to_string(),
                 data: ours.data.display().to_string(),
             }),
-            (unknown, None) => steps.push(Step::Blocked {
-                cluster: name.clone(),
-                topic: None,
-                reason: match unknown {
-                    Some(Err(reason)) => reason.clone(),
-                    _ => "it was not asked".to_owned(),
-                },
-            }),
+            (Err(reason), None) => {
+                steps.push(Step::Blocked { cluster: name.clone(), topic: None, reason: reason.to_owned() })
+            }
         }
     }
     for (name, topic) in &topology.topics {
         for cluster in &topic.clusters {
-            // The topics of a cluster that does not answer are those of a new one, as far as anybody can tell.
-            let live = world.clusters.get(cluster).and_then(|topics| topics.as_ref().ok());
-            steps.extend(topic_steps(cluster, (name, topic), live.and_then(|topics| topics.get(name))));
+            match world.topics_of(cluster) {
+                Ok(topics) => steps.extend(topic_steps(cluster, (name, topic), topics.get(name))),
+                Err(reason) => steps.push(Step::EnsureTopic {
+                    cluster: cluster.clone(),
+                    topic: name.clone(),
+                    partitions: topic.partitions,
+                    config: topic.config.clone(),
+                    reason: reason.to_owned(),
+                }),
+            }
         }
     }
     for (name, flow) in &topology.flows {
@@ -190,14 +231,26 @@ topics = ["*"]
     fn nothing_runs_so_everything_is_started() {
         let mut world = World::default();
         world.clusters.insert("old".to_owned(), Err("nobody answers at 127.0.0.1:1".to_owned()));
+        world.clusters.insert("west".to_owned(), Err("nobody answers at 127.0.0.1:9092".to_owned()));
         assert_eq!(
             shown(&world),
             [
                 "blocked cluster old: nobody answers at 127.0.0.1:1",
                 "start   broker of cluster west on 127.0.0.1:9092 with data in data/west",
-                "create  topic flights on west: 3 partitions, retention.ms=-1, segment.bytes=1048576",
+                "ensure  topic flights on west: 3 partitions, retention.ms=-1, segment.bytes=1048576 (west is not \
+                 running, so what it has cannot be compared)",
                 "start   flow in from old to west",
             ]
+        );
+    }
+
+    #[test]
+    fn what_a_running_cluster_lacks_is_made() {
+        let mut world = world_with(LiveTopic::default());
+        world.clusters.insert("west".to_owned(), Ok(BTreeMap::new()));
+        assert_eq!(
+            shown(&world),
+            ["create  topic flights on west: 3 partitions, retention.ms=-1, segment.bytes=1048576"]
         );
     }
 

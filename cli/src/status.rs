@@ -1,7 +1,7 @@
 //! `status`: how everything of a topology file fares, asked of every process at once.
 //!
-//! Owns: the asking, the answer's JSON. Does not own: its text for people (`status/text`), the figures
-//! (`broker`, `mirror`).
+//! Owns: the asking, the answer's JSON, what of it needs somebody. Does not own: its text for people (`status/text`), the
+//! figures (`broker`, `mirror`).
 
 mod text;
 
@@ -22,6 +22,38 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) struct Report {
     pub(crate) clusters: BTreeMap<String, ClusterReport>,
     pub(crate) flows: BTreeMap<String, FlowReport>,
+}
+
+impl Report {
+    /// What needs somebody: nothing, if all is well.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let clusters = self.clusters.iter().filter_map(|(name, cluster)| {
+            let ills = match (&cluster.failure, cluster.alarms.len()) {
+                (Some(_), _) => "is down".to_owned(),
+                (None, 0) => return None,
+                (None, alarms) => counted(alarms, "alarm"),
+            };
+            Some(format!("cluster {name} {ills}"))
+        });
+        let flows = self.flows.iter().filter_map(|(name, flow)| {
+            let paused = flow.partitions.iter().filter(|partition| partition.event.is_some()).count();
+            let ills = match (&flow.failure, flow.alarms.len() + flow.silent().len(), paused) {
+                (Some(_), ..) => "is down".to_owned(),
+                (None, 0, 0) => return None,
+                (None, 0, paused) => counted(paused, "paused partition"),
+                (None, alarms, 0) => counted(alarms, "alarm"),
+                (None, alarms, paused) => {
+                    format!("{} and {paused} paused", counted(alarms, "alarm"))
+                }
+            };
+            Some(format!("flow {name} {ills}"))
+        });
+        clusters.chain(flows).collect()
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("has {count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// One of our clusters.
@@ -86,7 +118,35 @@ pub(crate) struct FlowReport {
     pub(crate) bytes_copied: u64,
     pub(crate) partitions: Vec<FlowPartitionReport>,
     pub(crate) groups: Vec<GroupReport>,
+    /// Absent until the flow has read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) map_topic: Option<MapTopicReport>,
+    /// Since when the flow asks its source and gets no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source_silent_since_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target_silent_since_ms: Option<i64>,
     pub(crate) alarms: Vec<String>,
+}
+
+impl FlowReport {
+    /// Which of its clusters does not answer the flow, as which end, and since when.
+    fn silent(&self) -> Vec<(&'static str, &str, i64)> {
+        let ends = [
+            ("source", &self.source, self.source_silent_since_ms),
+            ("target", &self.target, self.target_silent_since_ms),
+        ];
+        ends.into_iter().filter_map(|(end, name, since_ms)| Some((end, name.as_str(), since_ms?))).collect()
+    }
+}
+
+/// The topic on the target in which all flows that end there keep their maps.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct MapTopicReport {
+    pub(crate) log_start_offset: i64,
+    pub(crate) log_end_offset: i64,
+    /// As they were read: what the target has compacted away since may still count.
+    pub(crate) size_bytes: u64,
 }
 
 /// A partition of a flow.
@@ -144,8 +204,12 @@ pub(crate) async fn ask(topology: &Topology) -> Report {
     report
 }
 
-/// Asks and prints; again and again with `watch`.
-pub(crate) async fn status(topology: &Topology, watch: bool, json: bool) -> Result<(), serde_json::Error> {
+/// Asks and prints; again and again with `watch`. Gives what needs somebody.
+pub(crate) async fn status(
+    topology: &Topology,
+    watch: bool,
+    json: bool,
+) -> Result<Vec<String>, serde_json::Error> {
     loop {
         let report = ask(topology).await;
         if json {
@@ -158,7 +222,7 @@ pub(crate) async fn status(topology: &Topology, watch: bool, json: bool) -> Resu
             print!("{}", text::of(&report, crate::clock::now_ms()));
         }
         if !watch {
-            return Ok(());
+            return Ok(report.complaints());
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
     }
@@ -221,6 +285,9 @@ fn flow_report(topology: &Topology, name: &str, reply: Result<StatusReply, Strin
         bytes_copied: 0,
         partitions: Vec::new(),
         groups: Vec::new(),
+        map_topic: None,
+        source_silent_since_ms: None,
+        target_silent_since_ms: None,
         alarms: Vec::new(),
     };
     let found = reply.and_then(|reply| {
@@ -239,6 +306,8 @@ fn fill_flow(report: &mut FlowReport, status: FlowStatus) {
     report.records_copied = status.records_copied;
     report.bytes_copied = status.bytes_copied;
     report.alarms = status.alarms;
+    (report.source_silent_since_ms, report.target_silent_since_ms) =
+        (status.source_silent_since_ms, status.target_silent_since_ms);
     let partitions = status.partitions.into_iter().map(|partition| FlowPartitionReport {
         source_topic: partition.source_topic,
         target_topic: partition.target_topic,
@@ -263,4 +332,75 @@ fn fill_flow(report: &mut FlowReport, status: FlowStatus) {
         synced_at_ms: group.synced_at_ms,
     });
     report.groups = groups.collect();
+    report.map_topic = status.map_topic.map(|map_topic| MapTopicReport {
+        log_start_offset: map_topic.log_start_offset,
+        log_end_offset: map_topic.log_end_offset,
+        size_bytes: map_topic.size_bytes,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+[cluster.west]
+datacenter = "w"
+listen = "127.0.0.1:9092"
+data = "data/west"
+[cluster.old]
+datacenter = "o"
+bootstrap = ["127.0.0.1:1"]
+[flow.in]
+from = "old"
+to = "west"
+topics = ["*"]
+"#;
+
+    fn complaints(broker: Result<BrokerStatus, String>, flow: Result<FlowStatus, String>) -> Vec<String> {
+        let topology = topology::parse(FILE).unwrap();
+        let reply = broker.map(|broker| StatusReply { broker: Some(broker), ..StatusReply::default() });
+        let clusters = [("west".to_owned(), cluster_report(&topology, "west", reply))].into();
+        let reply = flow.map(|flow| StatusReply {
+            flows: vec![FlowStatus { name: "in".to_owned(), ..flow }],
+            ..StatusReply::default()
+        });
+        let flows = [("in".to_owned(), flow_report(&topology, "in", reply))].into();
+        Report { clusters, flows }.complaints()
+    }
+
+    fn flow(alarms: &[&str], events: &[Option<&str>]) -> FlowStatus {
+        let partition = |event: &Option<&str>| control::v1::FlowPartitionStatus {
+            event: event.map(str::to_owned),
+            ..Default::default()
+        };
+        FlowStatus {
+            state: "promoted".to_owned(),
+            alarms: alarms.iter().map(|alarm| (*alarm).to_owned()).collect(),
+            partitions: events.iter().map(partition).collect(),
+            ..FlowStatus::default()
+        }
+    }
+
+    #[test]
+    fn what_is_as_asked_for_is_no_complaint() {
+        assert_eq!(complaints(Ok(BrokerStatus::default()), Ok(flow(&[], &[None]))), [""; 0]);
+    }
+
+    #[test]
+    fn whatever_needs_somebody_is_a_complaint() {
+        let down = || "nothing answers".to_owned();
+        assert_eq!(complaints(Err(down()), Err(down())), ["cluster west is down", "flow in is down"]);
+        let alarmed = BrokerStatus { alarms: vec!["the store fails".to_owned()], ..BrokerStatus::default() };
+        assert_eq!(
+            complaints(Ok(alarmed), Ok(flow(&[], &[None, Some("lost 3 to 7")]))),
+            ["cluster west has 1 alarm", "flow in has 1 paused partition"]
+        );
+        assert_eq!(
+            complaints(Ok(BrokerStatus::default()), Ok(flow(&["a", "b"], &[Some("lost 3 to 7")]))),
+            ["flow in has 2 alarms and 1 paused"]
+        );
+        let silent = FlowStatus { source_silent_since_ms: Some(1), ..flow(&[], &[None]) };
+        assert_eq!(complaints(Ok(BrokerStatus::default()), Ok(silent)), ["flow in has 1 alarm"]);
+    }
 }

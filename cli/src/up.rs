@@ -21,6 +21,8 @@ use crate::{live, status};
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a broker that does not serve yet is asked.
 const READY_INTERVAL: Duration = Duration::from_millis(100);
+/// How long brokers that serve may take to say what topics they have.
+const TOPICS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why nothing is up.
 #[derive(Debug, thiserror::Error)]
@@ -118,22 +120,28 @@ async fn await_broker(name: &str, admin: &str) {
 
 /// Applies the topics of the clusters that this process runs.
 async fn apply(topology: &Topology, wanted: &Wanted<'_>) {
-    let world = live::look(topology, &status::ask(topology).await).await;
-    let runs_here = |cluster: &str| wanted.clusters.iter().any(|(name, _)| *name == cluster);
-    for step in plan::decide(topology, &world) {
-        let cluster = match &step {
-            Step::CreateTopic { cluster, .. }
-            | Step::AddPartitions { cluster, .. }
-            | Step::SetConfig { cluster, .. }
-            | Step::Blocked { cluster, topic: Some(_), .. } => cluster,
-            Step::StartBroker { .. } | Step::StartFlow { .. } | Step::Blocked { topic: None, .. } => continue,
-        };
-        if !runs_here(cluster) {
-            continue;
-        }
+    for step in topic_steps(topology, wanted).await {
         match live::apply(topology, &step).await {
             Ok(()) => tracing::info!("{step}"),
             Err(error) => tracing::error!(%error, "cannot: {step}"),
         }
+    }
+}
+
+/// What is to be done to the topics of the clusters that this process runs, once these say what they have.
+async fn topic_steps(topology: &Topology, wanted: &Wanted<'_>) -> Vec<Step> {
+    let deadline = Instant::now() + TOPICS_TIMEOUT;
+    loop {
+        let world = live::look(topology, &status::ask(topology).await).await;
+        let mut steps = plan::decide(topology, &world);
+        steps.retain(|step| {
+            let cluster = step.changed_topic_of();
+            cluster.is_some_and(|cluster| wanted.clusters.iter().any(|(name, _)| *name == cluster))
+        });
+        let compared = !steps.iter().any(|step| matches!(step, Step::EnsureTopic { .. }));
+        if compared || Instant::now() >= deadline {
+            return steps;
+        }
+        tokio::time::sleep(READY_INTERVAL).await;
     }
 }

@@ -65,7 +65,12 @@ fn a_file_is_planned_brought_up_kept_up_and_taken_down() {
     let scratch = Scratch::new().unwrap();
     let file = File::write(&scratch, 3);
     let state = scratch.join(".longhaul/one");
-    assert_eq!(file.actions(), ["start-broker", "create-topic"]);
+    assert_eq!(file.actions(), ["start-broker", "ensure-topic"]);
+    let text = verb(&["plan", &file.path.display().to_string()]).unwrap().success().unwrap();
+    assert!(text.contains("west is not running, so what it has cannot be compared"), "{text}");
+    let down = verb(&["status", &file.path.display().to_string()]).unwrap();
+    assert_eq!(down.status.code(), Some(1), "{}", down.stdout);
+    assert!(down.stdout.contains("DOWN") && down.stderr.contains("cluster west is down"), "{}", down.stderr);
 
     let up = ["up".to_owned(), file.path.display().to_string()];
     let mut supervisor = Verb::start(&up, scratch.join("up.log")).unwrap();
@@ -107,12 +112,74 @@ fn a_file_is_planned_brought_up_kept_up_and_taken_down() {
 fn a_bad_file_names_every_fault_at_once() {
     let scratch = Scratch::new().unwrap();
     let path = scratch.join("bad.toml");
-    std::fs::write(&path, "[cluster.west]\ndatacentre = \"dc\"\nlisten = \"127.0.0.1\"\ndata = 7\n").unwrap();
+    let text = "[cluster.west]\ndatacentre = \"dc\"\nlisten = \"127.0.0.1\"\ndata = 7\nstore = \"lake\"\n\
+                [topic.flights]\nclusters = [\"west\", \"west\"]\nconfig = { \"retentoin.ms\" = \"1d\" }\n";
+    std::fs::write(&path, text).unwrap();
     for name in ["plan", "up", "status"] {
         let output = verb(&[name, &path.display().to_string()]).unwrap();
         assert!(!output.status.success());
-        for expected in ["line 2", "did you mean \"datacenter\"?", "line 3", "line 4"] {
+        let lines = ["line 1", "line 2", "line 3", "line 4", "line 5", "line 7", "line 8"];
+        let suggestions = ["did you mean \"datacenter\"?", "named twice", "did you mean \"retention.ms\"?"];
+        for expected in lines.iter().chain(&suggestions) {
             assert!(output.stderr.contains(expected), "{name}: no {expected} in {}", output.stderr);
         }
     }
+}
+
+/// Every line that a verb says of an error names the cause once.
+fn says_once(arguments: &[&str], cause: &str) -> String {
+    let output = verb(arguments).unwrap();
+    assert!(!output.status.success(), "{arguments:?}");
+    assert_eq!(output.stderr.matches(cause).count(), 1, "{arguments:?}: {}", output.stderr);
+    output.stderr
+}
+
+#[test]
+fn an_error_says_its_cause_once() {
+    let scratch = Scratch::new().unwrap();
+    let missing = scratch.join("nofile.toml").display().to_string();
+    for name in ["plan", "up", "status"] {
+        says_once(&[name, &missing], "os error 2");
+    }
+    says_once(&["down", &missing], "was never brought up");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let data = scratch.join("data").display().to_string();
+    let said = says_once(&["broker", "--data", &data, "--listen", &address], "os error");
+    assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
+    let (listen, admin) = (format!("127.0.0.1:{}", free_port()), address);
+    let arguments = ["broker", "--data", &data, "--listen", &listen, "--admin", &admin];
+    assert!(says_once(&arguments, "os error").contains("choose another (--admin"));
+}
+
+#[test]
+fn a_store_that_is_mistyped_is_not_made() {
+    let scratch = Scratch::new().unwrap();
+    let folder = scratch.join("lkae");
+    let store = format!("file:{}", folder.display());
+    let data = scratch.join("data").display().to_string();
+    for more in [&["inspect"][..], &["verify"], &["recover", "--data", &data]] {
+        let output = verb(&[&["tier"][..], more, &["--store", &store]].concat()).unwrap();
+        assert!(!output.status.success() && output.stderr.contains("there is no store"), "{}", output.stderr);
+        assert!(!folder.exists(), "{more:?}");
+    }
+}
+
+#[test]
+fn whoever_opens_the_admin_address_is_warned() {
+    let scratch = Scratch::new().unwrap();
+    let data = scratch.join("data").display().to_string();
+    let (listen, admin) = (format!("127.0.0.1:{}", free_port()), format!("0.0.0.0:{}", free_port()));
+    let arguments = ["broker", "--data", &data, "--listen", &listen, "--admin", &admin];
+    let refused = verb(&arguments).unwrap();
+    assert!(!refused.status.success() && refused.stderr.contains("--insecure-listen"), "{}", refused.stderr);
+    let log = scratch.join("broker.log");
+    let mut broker = Verb::start(&[&arguments[..], &["--insecure-listen"]].concat(), log).unwrap();
+    Deadline::seconds(30)
+        .wait_for("the warning", || {
+            broker.process().ensure_running()?;
+            let log = broker.process().log();
+            Ok((log.contains("INSECURE") && log.contains("--admin")).then_some(()))
+        })
+        .unwrap();
 }

@@ -40,6 +40,7 @@ pub mod store;
 mod test_support;
 mod tier;
 mod timers;
+mod whole_object;
 
 pub use archiver::Blocked;
 pub use engine::{PartitionStatus, TierMetrics, TierState, TierStatus};

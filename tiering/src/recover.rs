@@ -25,7 +25,7 @@ use crate::manifest::{
 use crate::object::{EpochStart, LogIdentity};
 use crate::owner_mark::{OwnerError, read_owner};
 use crate::seams::Seams;
-use crate::store::{OpenStoreError, ProbeError, Store, StoreUrl, open_store, probe_conditional_put};
+use crate::store::{OpenStoreError, ProbeError, Store, StoreUrl, open_existing_store, probe_conditional_put};
 
 /// Partitions taken over at the same time.
 const PARTITIONS_AT_ONCE: usize = 16;
@@ -155,7 +155,7 @@ impl From<CommitError> for RecoverError {
 /// # Errors
 /// See [`RecoverError`]. It may be run again after any of them.
 pub async fn recover(url: &StoreUrl) -> Result<RecoveredCluster, RecoverError> {
-    recover_from(open_store(url)?, url, &Seams::system()).await
+    recover_from(open_existing_store(url)?, url, &Seams::system()).await
 }
 
 pub(crate) async fn recover_from(

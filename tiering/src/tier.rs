@@ -15,6 +15,7 @@ use crate::engine::{Counters, Engine, TierMetrics, TierStatus};
 use crate::local::LocalLog;
 use crate::manifest::Committed;
 use crate::object::{BlockCodec, EpochStart};
+use crate::retention::RetentionAlarm;
 use crate::seams::Seams;
 use crate::store::{StoreFailure, StoreUrl, open_store};
 
@@ -126,6 +127,14 @@ pub struct PartitionPolicy {
     pub archive: bool,
     /// Whether `cleanup.policy` is `delete`; otherwise retention deletes nothing.
     pub delete: bool,
+}
+
+impl PartitionPolicy {
+    /// Whether both let the same be deleted.
+    pub(crate) fn deletes_as(&self, other: &Self) -> bool {
+        let limits = |policy: &Self| (policy.retention_ms, policy.retention_bytes, policy.delete);
+        limits(self) == limits(other)
+    }
 }
 
 /// What the store holds of a partition: offsets from `start` up to, not including, `end`.
@@ -276,7 +285,8 @@ impl Tier {
         self.engine.attach(partition, policy, log);
     }
 
-    /// Changes what may be archived and deleted. After a change the next retention pass may delete any share.
+    /// Changes what may be archived and deleted. After a change of what may be deleted, the next retention pass may delete
+    /// any share, and the clock counts as right.
     pub fn set_policy(&self, partition: PartitionId, policy: PartitionPolicy) {
         if let Some(tiered) = self.engine.partition(partition) {
             tiered.set_policy(policy);
@@ -363,7 +373,8 @@ impl Tier {
     }
 
     /// Hands over topics as they are now (deleted ones with their time); committed to the bucket in the background.
-    /// A partition's segments are archived only once its topic is there. A topic that is left out stays as it was.
+    /// A partition's segments are archived only once its topic is there. A topic that is left out stays as it was: a
+    /// deletion needs handing over once in the life of a process, and is remembered until it is in the bucket.
     pub fn record_topics(&self, topics: Vec<TopicRecord>) {
         self.engine.desire(|desired| {
             desired.topics.extend(topics.into_iter().map(|topic| (topic.topic_id, topic)));
@@ -383,6 +394,11 @@ impl Tier {
     /// How everything stands.
     pub fn status(&self) -> TierStatus {
         self.engine.status()
+    }
+
+    /// The partitions of which retention keeps what is due, and why; until it is resolved.
+    pub fn retention_alarms(&self) -> Vec<(PartitionId, RetentionAlarm)> {
+        self.engine.retention_alarms()
     }
 
     /// The rights on the store by which nothing works at the moment.

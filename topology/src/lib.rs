@@ -26,6 +26,7 @@ mod model;
 mod pattern;
 mod quantity;
 mod read;
+mod topic_settings;
 
 pub use address::{Address, AddressError};
 pub use fault::{Fault, Faults};
@@ -35,6 +36,7 @@ pub use model::{
 };
 pub use pattern::{Pattern, PatternError};
 pub use quantity::{parse_bytes, parse_milliseconds};
+pub use topic_settings::TopicSettings;
 
 /// Parses and validates a topology file.
 ///
@@ -42,9 +44,21 @@ pub use quantity::{parse_bytes, parse_milliseconds};
 /// Every fault of the file at once, in the order of its lines. A file with a syntax error is reported with that error
 /// and with whatever could be judged of the rest.
 pub fn parse(text: &str) -> Result<Topology, Faults> {
+    parse_by(text, None)
+}
+
+/// As [`parse`], with the topics' settings judged by those who know them.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(text: &str, settings: &dyn TopicSettings) -> Result<Topology, Faults> {
+    parse_by(text, Some(settings))
+}
+
+fn parse_by(text: &str, settings: Option<&dyn TopicSettings>) -> Result<Topology, Faults> {
     let mut faults = fault::Sink::new(text);
-    let mut draft = read::read(text, &mut faults);
-    check::check(&mut draft, &mut faults);
+    let mut draft = read::read(text, settings, &mut faults);
+    check::check(&mut draft, settings, &mut faults);
     loops::check(&draft, &mut faults);
     faults.finish(draft.into_topology())
 }

@@ -15,18 +15,22 @@ use crate::read::{Draft, Placed};
 /// The longest ring of flows that is looked for.
 const LONGEST_RING: usize = 8;
 
+/// What decides which records go where; a flow of which one of these is not known is no part of any ring.
+const COURSE: [&str; 4] = ["from", "to", "topics", "rename"];
+
 pub(crate) fn check(draft: &Draft, faults: &mut Sink) {
-    let flows: Vec<(&String, &Placed<Flow>)> = draft.flows.iter().collect();
+    let flows: Vec<(&String, &Placed<Flow>)> =
+        draft.flows.iter().filter(|(_, placed)| COURSE.iter().all(|key| placed.says(key))).collect();
     for (index, (name, flow)) in flows.iter().enumerate() {
         if flow.value.from == flow.value.to && returns(&[&flow.value]) {
             let reason = format!("flow.{name}: copies \"{}\" onto itself, without end", flow.value.from);
-            faults.suggest(&flow.span, reason, "rename with a prefix that its topics do not match");
+            faults.suggest(flow.head(), reason, "rename with a prefix that its topics do not match");
         }
         for (other_name, other) in &flows[..index] {
             if collide(&flow.value, &other.value) {
                 let reason =
                     format!("flow.{name}: copies topics that flow.{other_name} copies to the same place");
-                faults.suggest(&flow.span, reason, "keep their topics apart");
+                faults.suggest(flow.at("topics"), reason, "keep their topics apart");
             }
         }
     }
@@ -53,7 +57,7 @@ fn extend(flows: &[(&String, &Placed<Flow>)], ring: &mut Vec<usize>, faults: &mu
                     names.join(", ")
                 );
                 faults.suggest(
-                    &flows[first].1.span,
+                    flows[first].1.head(),
                     reason,
                     "leave out one of them, or rename with a prefix",
                 );

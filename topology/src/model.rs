@@ -193,7 +193,7 @@ impl FromStr for FlushMode {
         match text {
             "ack" => Ok(Self::Ack),
             "os" => Ok(Self::Os),
-            other => Err(format!("\"{other}\" is no flush mode: write \"ack\" (durable) or \"os\"")),
+            _ => Err("write \"ack\" (durable) or \"os\"".to_owned()),
         }
     }
 }

@@ -1,11 +1,16 @@
 //! From text to a draft: the grammar of a topology file.
 //!
 //! Owns: sections, keys, value types and their defaults; faults that one value shows by itself.
-//! Does not own: rules between sections (`check`, `loops`).
+//! Does not own: rules between keys or sections (`check`, `loops`), which settings a topic has (`topic_settings`).
+//!
+//! A section with faults is kept as far as it could be read, so that one run finds the faults of its other keys too; each
+//! key whose value is a stand-in is marked as such.
 
 mod section;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
 
@@ -17,13 +22,9 @@ use crate::model::{
 };
 use crate::pattern::Pattern;
 use crate::quantity::{parse_bytes, parse_milliseconds};
-use section::Section;
-
-/// A value and where it stands, so that later rules can name its line.
-pub(crate) struct Placed<T> {
-    pub(crate) value: T,
-    pub(crate) span: Span,
-}
+use crate::topic_settings::TopicSettings;
+pub(crate) use section::Placed;
+use section::{Section, Setting};
 
 /// Sections in the file's spelling, before the rules between them were checked.
 #[derive(Default)]
@@ -32,11 +33,26 @@ pub(crate) struct Draft {
     pub(crate) clusters: BTreeMap<String, Placed<Cluster>>,
     pub(crate) topics: BTreeMap<String, Placed<Topic>>,
     pub(crate) flows: BTreeMap<String, Placed<Flow>>,
-    /// Names of sections that were declared but had faults of their own; naming them elsewhere is no second fault.
+    /// Names of sections that were declared and could not be read at all; naming them elsewhere is no second fault.
     pub(crate) faulty: Vec<(&'static str, String)>,
 }
 
 impl Draft {
+    /// The names of all stores that are declared, whatever their faults.
+    pub(crate) fn store_names(&self) -> Vec<&str> {
+        self.names("store", &self.stores)
+    }
+
+    /// The names of all clusters that are declared, whatever their faults.
+    pub(crate) fn cluster_names(&self) -> Vec<&str> {
+        self.names("cluster", &self.clusters)
+    }
+
+    fn names<'d, T>(&'d self, kind: &str, read: &'d BTreeMap<String, Placed<T>>) -> Vec<&'d str> {
+        let unread = self.faulty.iter().filter(|(faulty, _)| *faulty == kind).map(|(_, name)| name.as_str());
+        read.keys().map(String::as_str).chain(unread).collect()
+    }
+
     pub(crate) fn into_topology(self) -> Topology {
         fn values<T>(placed: BTreeMap<String, Placed<T>>) -> BTreeMap<String, T> {
             placed.into_iter().map(|(name, placed)| (name, placed.value)).collect()
@@ -52,13 +68,16 @@ impl Draft {
 
 const KINDS: [&str; 4] = ["store", "cluster", "topic", "flow"];
 
-/// The first port of the flows' default admin addresses; flow number `n` by name gets this plus `n`.
-const FLOW_ADMIN_PORT: u16 = 11_090;
+/// The ports of the flows' default admin addresses: below those that systems give out by themselves.
+const FLOW_ADMIN_PORTS: Range<u16> = 21_000..31_000;
 
 /// What a cluster's default admin port lies above its listen port.
 const CLUSTER_ADMIN_PORT_STEP: u16 = 1_000;
 
-pub(crate) fn read(text: &str, faults: &mut Sink) -> Draft {
+/// Stands where no address could be read.
+const NO_ADDRESS: Address = Address { host: String::new(), port: 0 };
+
+pub(crate) fn read(text: &str, settings: Option<&dyn TopicSettings>, faults: &mut Sink) -> Draft {
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         faults.report(&error.span().unwrap_or(0..0), error.message().to_owned());
@@ -79,7 +98,7 @@ pub(crate) fn read(text: &str, faults: &mut Sink) -> Draft {
             );
             continue;
         };
-        for (index, (name, entry)) in entries.iter().enumerate() {
+        for (name, entry) in entries {
             let span = name.span();
             let name = name.get_ref().as_ref();
             if !check_name(known, name, &span, faults) {
@@ -92,33 +111,22 @@ pub(crate) fn read(text: &str, faults: &mut Sink) -> Draft {
                 continue;
             };
             let section = Section::new(format!("{known}.{name}"), table, span, faults);
-            draft.read_section(known, name, index, section);
+            let name = name.to_owned();
+            match known {
+                "store" => drop(draft.stores.insert(name, store(section))),
+                "cluster" => match cluster(section) {
+                    Some(cluster) => drop(draft.clusters.insert(name, cluster)),
+                    None => draft.faulty.push((known, name)),
+                },
+                "topic" => drop(draft.topics.insert(name, topic(section, settings))),
+                _ => {
+                    let flow = flow(section, &name);
+                    draft.flows.insert(name, flow);
+                }
+            }
         }
     }
     draft
-}
-
-impl Draft {
-    fn read_section(&mut self, kind: &'static str, name: &str, index: usize, section: Section<'_>) {
-        let span = section.span();
-        let name = name.to_owned();
-        let read = match kind {
-            "store" => {
-                store(section).map(|value| drop(self.stores.insert(name.clone(), Placed { value, span })))
-            }
-            "cluster" => {
-                cluster(section).map(|value| drop(self.clusters.insert(name.clone(), Placed { value, span })))
-            }
-            "topic" => {
-                topic(section).map(|value| drop(self.topics.insert(name.clone(), Placed { value, span })))
-            }
-            _ => flow(section, index)
-                .map(|value| drop(self.flows.insert(name.clone(), Placed { value, span }))),
-        };
-        if read.is_none() {
-            self.faulty.push((kind, name));
-        }
-    }
 }
 
 /// Topic names follow Kafka's rule; the others are also used as file names, so they are kept narrower.
@@ -133,7 +141,7 @@ fn check_name(kind: &str, name: &str, span: &Span, faults: &mut Sink) -> bool {
     true
 }
 
-fn store(mut section: Section<'_>) -> Option<Store> {
+fn store(mut section: Section<'_>) -> Placed<Store> {
     let url = section.parsed::<StoreUrl>("url");
     let endpoint = section.text("endpoint");
     if let Some(endpoint) = &endpoint
@@ -148,7 +156,7 @@ fn store(mut section: Section<'_>) -> Option<Store> {
     let region = section.text("region");
     let access_key = secret(&mut section, "access_key");
     let secret_key = secret(&mut section, "secret_key");
-    if access_key.is_some() != secret_key.is_some() {
+    if section.has("access_key") != section.has("secret_key") {
         section.fault(
             "access_key",
             "access_key and secret_key go together".to_owned(),
@@ -156,7 +164,8 @@ fn store(mut section: Section<'_>) -> Option<Store> {
         );
     }
     let url = section.required("url", "\"s3://BUCKET/PREFIX\" or \"file:DIR\"", url);
-    section.finish(url.map(|url| Store { url, endpoint, region, access_key, secret_key }))
+    let url = url.unwrap_or_else(|| StoreUrl::Folder(PathBuf::new()));
+    section.finish(Store { url, endpoint, region, access_key, secret_key })
 }
 
 /// A secret is `{ env = "NAME" }` or `{ file = "PATH" }`; the file must never hold the secret itself.
@@ -180,24 +189,19 @@ fn secret(section: &mut Section<'_>, key: &'static str) -> Option<Secret> {
     }
 }
 
-fn cluster(mut section: Section<'_>) -> Option<Cluster> {
+/// A cluster; none where it cannot be told whether it is ours.
+fn cluster(mut section: Section<'_>) -> Option<Placed<Cluster>> {
     const NEITHER: &str = "give `listen` and `data` to run it here, or `bootstrap` for an existing cluster";
     let datacenter = section.text("datacenter");
     let datacenter = section.required("datacenter", "the name of the place where it stands", datacenter);
     // Which keys belong here depends on the kind; without one, unknown keys cannot be told from misplaced ones.
     let kind = match (section.has("bootstrap"), section.has("listen") || section.has("data")) {
         (true, false) => {
-            let bootstrap = section.list::<Address>("bootstrap");
-            if bootstrap.as_ref().is_some_and(Vec::is_empty) {
-                section.fault(
-                    "bootstrap",
-                    "the list is empty".to_owned(),
-                    "name at least one broker, HOST:PORT",
-                );
-            }
-            bootstrap.map(|bootstrap| ClusterKind::Existing(ExistingCluster { bootstrap }))
+            let bootstrap = section.list::<Address>("bootstrap").unwrap_or_default();
+            section.not_empty("bootstrap", "name at least one broker, HOST:PORT");
+            ClusterKind::Existing(ExistingCluster { bootstrap })
         }
-        (false, true) => our_cluster(&mut section).map(ClusterKind::Ours),
+        (false, true) => ClusterKind::Ours(our_cluster(&mut section)),
         (true, true) => {
             section.fault("bootstrap", "a cluster is either run here or only talked to".to_owned(), NEITHER);
             return None;
@@ -207,10 +211,10 @@ fn cluster(mut section: Section<'_>) -> Option<Cluster> {
             return None;
         }
     };
-    section.finish(datacenter.zip(kind).map(|(datacenter, kind)| Cluster { datacenter, kind }))
+    Some(section.finish(Cluster { datacenter: datacenter.unwrap_or_default(), kind }))
 }
 
-fn our_cluster(section: &mut Section<'_>) -> Option<OurCluster> {
+fn our_cluster(section: &mut Section<'_>) -> OurCluster {
     let listen = section.parsed::<Address>("listen");
     let listen = section.required("listen", "\"HOST:PORT\"", listen);
     let data = section.text("data");
@@ -219,44 +223,36 @@ fn our_cluster(section: &mut Section<'_>) -> Option<OurCluster> {
     let journal = section.text("journal").map(Into::into);
     let flush = section.parsed::<FlushMode>("flush").unwrap_or_default();
     let store = section.text("store");
-    let admin = section.parsed::<Address>("admin");
+    let admin = section.parsed::<Address>("admin").or_else(|| default_admin(listen.as_ref()));
     let auto_create_topics = section.flag("auto_create_topics");
     let insecure_listen = section.flag("insecure_listen");
-    let listen = listen?;
-    if !listen.is_loopback() && !insecure_listen {
-        section.fault(
-            "listen",
-            format!(
-                "{listen} can be reached from other machines, and nothing is encrypted or authenticated yet"
-            ),
-            "listen on 127.0.0.1, or accept the risk with insecure_listen = true",
-        );
+    if admin.is_none() {
+        section.unread("admin");
     }
-    let default_port =
-        listen.port.checked_add(CLUSTER_ADMIN_PORT_STEP).unwrap_or(listen.port - CLUSTER_ADMIN_PORT_STEP);
-    let admin = admin.unwrap_or_else(|| Address { host: "127.0.0.1".to_owned(), port: default_port });
-    if !admin.is_loopback() && !insecure_listen {
-        section.fault(
-            "admin",
-            format!("{admin} can be reached from other machines"),
-            "use 127.0.0.1, or accept the risk with insecure_listen = true",
-        );
-    }
-    let data = data?.into();
-    Some(OurCluster {
-        listen,
+    OurCluster {
+        listen: listen.unwrap_or(NO_ADDRESS),
         advertise,
-        data,
+        data: data.unwrap_or_default().into(),
         journal,
         flush,
         store,
-        admin,
+        admin: admin.unwrap_or(NO_ADDRESS),
         auto_create_topics,
         insecure_listen,
-    })
+    }
 }
 
-fn topic(mut section: Section<'_>) -> Option<Topic> {
+/// A cluster's admin address where the file gives none; unknown where the address that it stands beside is.
+fn default_admin(listen: Option<&Address>) -> Option<Address> {
+    let port = match listen?.port {
+        0 => return None,
+        high if high > u16::MAX - CLUSTER_ADMIN_PORT_STEP => high - CLUSTER_ADMIN_PORT_STEP,
+        port => port + CLUSTER_ADMIN_PORT_STEP,
+    };
+    Some(Address { host: "127.0.0.1".to_owned(), port })
+}
+
+fn topic(mut section: Section<'_>, known: Option<&dyn TopicSettings>) -> Placed<Topic> {
     let clusters = section.list::<String>("clusters");
     let clusters = section.required("clusters", "a list of cluster names", clusters);
     let partitions = section.integer("partitions").unwrap_or(1);
@@ -264,34 +260,49 @@ fn topic(mut section: Section<'_>) -> Option<Topic> {
         section.fault("partitions", format!("{partitions} partitions"), "write a number from 1 to 10000");
     }
     let mut config = BTreeMap::new();
-    for (key, text) in section.settings("config") {
-        match plain_setting(&key, &text) {
-            Some(plain) => drop(config.insert(key, plain)),
-            None => section.fault(
-                "config",
-                format!("\"{text}\" is no value of {key}"),
-                if key.ends_with(".bytes") {
-                    "write bytes, KiB, MiB or GiB"
-                } else {
-                    "write ms, s, m, h or d"
-                },
-            ),
+    for setting in section.settings("config") {
+        match plain_setting(&setting, known) {
+            Ok(plain) => drop(config.insert(setting.name, plain)),
+            Err((reason, suggestion)) => {
+                section.fault_at(&setting.span, "config", reason, &suggestion);
+                section.unread("config");
+            }
         }
     }
-    section.finish(clusters.map(|clusters| Topic { clusters, partitions: partitions as i32, config }))
+    let partitions = i32::try_from(partitions).unwrap_or(1);
+    section.finish(Topic { clusters: clusters.unwrap_or_default(), partitions, config })
 }
 
-/// Kafka's settings take plain numbers; a file may say `64MiB` and `7d`. None if the unit is not understood.
-fn plain_setting(key: &str, text: &str) -> Option<String> {
-    let number = match key.rsplit('.').next() {
-        Some("bytes") => parse_bytes(text)?,
-        Some("ms") => parse_milliseconds(text)?,
-        _ => return Some(text.to_owned()),
+/// Kafka's settings take plain numbers; a file may say `64MiB` and `7d`. Otherwise the reason and the suggestion.
+fn plain_setting(setting: &Setting, known: Option<&dyn TopicSettings>) -> Result<String, (String, String)> {
+    let Setting { name, value: text, .. } = setting;
+    if let Some(known) = known {
+        let names = known.names();
+        if !names.contains(&name.as_str()) {
+            let reason = format!("a topic has no setting \"{name}\"");
+            return Err((reason, did_you_mean(name, names.iter().copied())));
+        }
+    }
+    let no_value = || format!("\"{text}\" is no value of {name}");
+    let measured = match name.rsplit('.').next() {
+        Some("bytes") => Some((parse_bytes(text), "write bytes, KiB, MiB or GiB")),
+        Some("ms") => Some((parse_milliseconds(text), "write ms, s, m, h or d")),
+        _ => None,
     };
-    Some(number.to_string())
+    let plain = match measured {
+        None => text.clone(),
+        Some((Some(number), _)) => number.to_string(),
+        // Kafka has negative numbers with a meaning of their own; which, is for those to say who know the setting.
+        Some((None, _)) if text.parse::<i64>().is_ok() => text.clone(),
+        Some((None, units)) => return Err((no_value(), units.to_owned())),
+    };
+    match known.map(|known| known.check(name, &plain)) {
+        Some(Err(wanted)) => Err((no_value(), format!("it {wanted}"))),
+        _ => Ok(plain),
+    }
 }
 
-fn flow(mut section: Section<'_>, index: usize) -> Option<Flow> {
+fn flow(mut section: Section<'_>, name: &str) -> Placed<Flow> {
     let from = section.text("from");
     let from = section.required("from", "the name of the source cluster", from);
     let to = section.text("to");
@@ -314,21 +325,30 @@ fn flow(mut section: Section<'_>, index: usize) -> Option<Flow> {
     let rename = rename(&mut section);
     let datacenter = section.text("datacenter").unwrap_or_default();
     let default_admin =
-        Address { host: "127.0.0.1".to_owned(), port: FLOW_ADMIN_PORT + (index % 10_000) as u16 };
-    let admin = section.parsed::<Address>("admin").unwrap_or(default_admin);
+        || Address { host: "127.0.0.1".to_owned(), port: FLOW_ADMIN_PORTS.start + flow_port_step(name) };
+    let admin = section.parsed::<Address>("admin").unwrap_or_else(default_admin);
     if !admin.is_loopback() {
         section.fault("admin", format!("{admin} can be reached from other machines"), "use 127.0.0.1");
     }
-    section.finish(from.zip(to).zip(topics).map(|((from, to), topics)| Flow {
-        from,
-        to,
-        topics,
+    section.finish(Flow {
+        from: from.unwrap_or_default(),
+        to: to.unwrap_or_default(),
+        topics: topics.unwrap_or_default(),
         groups,
         start,
         rename,
         datacenter,
         admin,
-    }))
+    })
+}
+
+/// Where a flow's default port lies among those of flows: from its name alone (FNV-1a, 32 bits), so that it stays the
+/// same whatever else the file declares.
+fn flow_port_step(name: &str) -> u16 {
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let ports = FLOW_ADMIN_PORTS.end - FLOW_ADMIN_PORTS.start;
+    u16::try_from(hash % u32::from(ports)).expect("a remainder is less than its divisor")
 }
 
 fn all_groups() -> Pattern {
@@ -352,6 +372,7 @@ fn rename(section: &mut Section<'_>) -> Rename {
                 "a rename is a prefix of letters, digits, '.', '_' and '-'".to_owned(),
                 FORM,
             );
+            section.unread("rename");
             Rename::Same
         }
     }

@@ -1,9 +1,11 @@
 //! Whole files in, the model or every fault out.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use crate::pattern::{Demand, can_all_match};
-use crate::{Pattern, Rename, Secret, Start, StoreUrl, parse};
+use crate::{Pattern, Rename, Secret, Start, StoreUrl, TopicSettings, parse, parse_with};
 
 const WHOLE: &str = r#"
 [store.lake]
@@ -89,14 +91,201 @@ start = "first"
             "line 2: cluster.west: unknown key \"datacentre\" (did you mean \"datacenter\"?)",
             "line 3: cluster.west.listen: 0.0.0.0:9092 can be reached from other machines, and nothing is encrypted or \
              authenticated yet (listen on 127.0.0.1, or accept the risk with insecure_listen = true)",
+            "line 5: cluster.west.store: no store is called \"lake\" (none is declared)",
             "line 8: cluster.east.listen: \"127.0.0.1\" (an address is HOST:PORT, and the port is missing)",
             "line 9: cluster.east.data: expected text in quotes, found integer (write text in quotes)",
             "line 10: unknown section \"topics\" (did you mean \"topic\"?)",
+            "line 13: topic.orders.clusters: no cluster is called \"wast\" (did you mean \"east\"?)",
             "line 14: topic.orders.config: \"7 weeks\" is no value of retention.ms (write ms, s, m, h or d)",
+            "line 17: flow.copy.to: no cluster is called \"eats\" (did you mean \"east\"?)",
             "line 18: flow.copy.topics: \"orders$\" ('$' is neither a letter, a digit, '.', '_', '-' nor the wildcard '*')",
             "line 19: flow.copy.start: \"first\" is no start (write \"earliest\" or \"latest\")",
         ],
     );
+}
+
+#[test]
+fn a_section_with_a_fault_of_its_own_is_checked_against_the_others_all_the_same() {
+    check_faults(
+        r#"[cluster.a]
+datacenter = "d"
+listen = "127.0.0.1:9092"
+admin = "127.0.0.1:9600"
+data = "data"
+[cluster.b]
+datacenter = "d"
+listen = "127.0.0.1:9092"
+admin = "127.0.0.1:9600"
+data = "data"
+store = "lake"
+flush = "never"
+[topic.orders]
+clusters = ["a", "c"]
+partitions = 0
+"#,
+        &[
+            "line 8: cluster.b.listen: 127.0.0.1:9092 is used by cluster.a.listen already (choose another port)",
+            "line 9: cluster.b.admin: 127.0.0.1:9600 is used by cluster.a.admin already (choose another port)",
+            "line 10: cluster.b.data: the folder data is used by cluster.a already (give each its own folder)",
+            "line 11: cluster.b.store: no store is called \"lake\" (none is declared)",
+            "line 12: cluster.b.flush: \"never\" (write \"ack\" (durable) or \"os\")",
+            "line 14: topic.orders.clusters: no cluster is called \"c\" (did you mean \"a\"?)",
+            "line 15: topic.orders.partitions: 0 partitions (write a number from 1 to 10000)",
+        ],
+    );
+}
+
+#[test]
+fn what_stands_in_for_an_unreadable_key_is_no_fault_of_its_own() {
+    // Both listeners, both folders, both flows, the store and the clusters would be the same.
+    check_faults(
+        r#"[store.s]
+url = "ftp://x"
+[store.t]
+[cluster.a]
+listen = 9092
+data = 1
+store = "s"
+[cluster.b]
+listen = "9092"
+data = 2
+store = "t"
+insecure_listen = "yes"
+admin = "0.0.0.0:1"
+[cluster.c]
+bootstrap = [1]
+datacenter = "d"
+[topic.orders]
+clusters = ["a", "b"]
+[flow.there]
+from = "a"
+to = "b"
+topics = "orders"
+[flow.too]
+from = "a"
+to = "b"
+topics = ["orders"]
+renam = { prefix = "x." }
+[flow.back]
+form = "a"
+to = "a"
+topics = ["orders"]
+"#,
+        &[
+            "line 2: store.s.url: \"ftp://x\" (a store is \"file:DIR\" or \"s3://BUCKET/PREFIX\")",
+            "line 3: store.t: `url` is missing (give \"s3://BUCKET/PREFIX\" or \"file:DIR\")",
+            "line 4: cluster.a: `datacenter` is missing (give the name of the place where it stands)",
+            "line 5: cluster.a.listen: expected text in quotes, found integer (write text in quotes)",
+            "line 6: cluster.a.data: expected text in quotes, found integer (write text in quotes)",
+            "line 8: cluster.b: `datacenter` is missing (give the name of the place where it stands)",
+            "line 9: cluster.b.listen: \"9092\" (an address is HOST:PORT, and the port is missing)",
+            "line 10: cluster.b.data: expected text in quotes, found integer (write text in quotes)",
+            "line 12: cluster.b.insecure_listen: expected true or false, found string (write true or false)",
+            "line 15: cluster.c.bootstrap: expected text in quotes, found integer (write text in quotes)",
+            "line 22: flow.there.topics: expected a list in brackets, found string (write a list in brackets)",
+            "line 27: flow.too: unknown key \"renam\" (did you mean \"rename\"?)",
+            "line 28: flow.back: `from` is missing (give the name of the source cluster)",
+            "line 29: flow.back: unknown key \"form\" (did you mean \"from\"?)",
+        ],
+    );
+}
+
+/// What a flow called `f0` has.
+const F0_PORT: u16 = 29_187;
+
+/// Knows two settings; the second must not stand without the first, nor the first alone without a store.
+struct TwoSettings;
+
+impl TopicSettings for TwoSettings {
+    fn names(&self) -> Vec<&'static str> {
+        vec!["cleanup.policy", "retention.ms"]
+    }
+
+    fn check(&self, name: &str, value: &str) -> Result<(), String> {
+        match (name, value.parse::<i64>()) {
+            ("retention.ms", Ok(-1..)) => Ok(()),
+            ("cleanup.policy", _) if value == "delete" => Ok(()),
+            _ => Err("must be another".to_owned()),
+        }
+    }
+
+    fn check_together(&self, settings: &BTreeMap<String, String>, has_store: bool) -> Result<(), String> {
+        let has = |name| settings.contains_key(name);
+        match (has("retention.ms"), has("cleanup.policy")) {
+            (true, false) => Err("retention.ms needs cleanup.policy".to_owned()),
+            (false, true) if !has_store => Err("cleanup.policy needs a store".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn with_topics(topics: &[&str]) -> String {
+    let mut text = String::from("[cluster.a]\ndatacenter = \"a\"\nlisten = \"127.0.0.1:1\"\ndata = \"d\"\n");
+    for (index, config) in topics.iter().enumerate() {
+        text += &format!("[topic.t{index}]\nclusters = [\"a\"]\nconfig = {{ {config} }}\n");
+    }
+    text
+}
+
+#[test]
+fn settings_are_judged_by_those_who_know_them() {
+    let good = with_topics(&[r#""retention.ms" = "7d", "cleanup.policy" = "delete""#, ""]);
+    let topology = parse_with(&good, &TwoSettings).unwrap();
+    assert_eq!(topology.topics["t0"].config["retention.ms"], "604800000");
+    let bad = with_topics(&[
+        r#""retentoin.ms" = "7 weeks""#,
+        r#""cleanup.policy" = "shred""#,
+        r#""retention.ms" = -2, "cleanup.policy" = "delete""#,
+        r#""retention.ms" = "1d""#,
+        r#""cleanup.policy" = "delete""#,
+    ]);
+    let faults = parse_with(&bad, &TwoSettings).unwrap_err();
+    let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "line 7: topic.t0.config: a topic has no setting \"retentoin.ms\" (did you mean \"retention.ms\"?)",
+            "line 10: topic.t1.config: \"shred\" is no value of cleanup.policy (it must be another)",
+            "line 13: topic.t2.config: \"-2\" is no value of retention.ms (it must be another)",
+            "line 16: topic.t3.config: retention.ms needs cleanup.policy (change one of them)",
+            "line 19: topic.t4.config: on a: cleanup.policy needs a store (change it, or the section of a)",
+        ]
+    );
+    // Without them, only the units are judged.
+    assert_eq!(parse(&bad).unwrap_err().iter().count(), 1);
+}
+
+#[test]
+fn a_cluster_holds_a_topic_once() {
+    check_faults(
+        &with_topics(&[]).replace("[cluster", "[topic.t]\nclusters = [\"a\", \"a\", \"a\"]\n[cluster"),
+        &["line 2: topic.t.clusters: \"a\" is named twice (name each cluster once)"],
+    );
+}
+
+#[test]
+fn a_low_port_has_an_admin_port_too() {
+    let topology = parse(&with_topics(&[])).unwrap();
+    assert_eq!(topology.clusters["a"].ours().unwrap().admin.port, 1_001);
+    let high = parse(&with_topics(&[]).replace("127.0.0.1:1", "127.0.0.1:65535")).unwrap();
+    assert_eq!(high.clusters["a"].ours().unwrap().admin.port, 64_535);
+}
+
+#[test]
+fn a_flows_admin_port_is_its_own_whatever_else_is_declared() {
+    let port = |text: &str, flow: &str| parse(text).unwrap().flows[flow].admin.port;
+    let two = flows(&[("a", "b", "x", ""), ("a", "b", "y", "")]);
+    let three = format!("{two}[flow.e9]\nfrom = \"b\"\nto = \"c\"\ntopics = [\"z\"]\n");
+    assert_eq!(port(&two, "f1"), port(&three, "f1"));
+    assert_ne!(port(&two, "f0"), port(&two, "f1"));
+    // A port that somebody wrote down must not move with a version of the program.
+    assert_eq!(port(&two, "f0"), F0_PORT);
+
+    let admin = format!("topics = [\"y\"]\nadmin = \"127.0.0.1:{F0_PORT}\"");
+    let expected = format!(
+        "line 19: flow.f1.admin: 127.0.0.1:{F0_PORT} is used by flow.f0.admin already (choose another port)"
+    );
+    check_faults(&two.replace("topics = [\"y\"]", &admin), &[&expected]);
 }
 
 const THREE: &str = r#"[cluster.a]
@@ -172,8 +361,8 @@ listen = "127.0.0.1:10092"
 data = "data"
 "#,
         &[
-            "line 5: cluster.b.listen: 127.0.0.1:10092 is used by cluster.a.admin already (choose another port)",
-            "line 5: cluster.b: the folder data is used by a already (give each its own folder)",
+            "line 7: cluster.b.listen: 127.0.0.1:10092 is used by cluster.a.admin already (choose another port)",
+            "line 8: cluster.b.data: the folder data is used by cluster.a already (give each its own folder)",
         ],
     );
 }
@@ -184,8 +373,11 @@ fn a_secret_never_stands_in_the_file() {
         "[store.s]\nurl = \"s3://abc\"\naccess_key = \"AKIA\"\nsecret_key = { env = \"S\" }\n",
         &[
             "line 3: store.s.access_key: a secret does not stand in this file (write { env = \"NAME\" } or { file = \"PATH\" })",
-            "line 3: store.s.access_key: access_key and secret_key go together (give both, or neither)",
         ],
+    );
+    check_faults(
+        "[store.s]\nurl = \"s3://abc\"\naccess_key = { env = \"A\" }\n",
+        &["line 3: store.s.access_key: access_key and secret_key go together (give both, or neither)"],
     );
 }
 

@@ -5,13 +5,14 @@
 //! (`local.retention.ms`, `local.retention.bytes`, KIP-405).
 //! Does not own: moving the log start, deleting files, reading clocks.
 //!
-//! What leaves for good is guarded: a pass that would take more than a set share of the log, or whose clock moved
-//! apart from the machine's steady one, takes nothing and raises an alarm. A wrong clock then costs space, not data.
-//! Only whole segments from the front go, never one at or above the limit that the caller gives.
+//! What leaves for good is guarded: a pass that would take more than a set share of the log takes nothing, one whose
+//! clock moved apart from the machine's steady one takes nothing by age, and both raise an alarm. A wrong clock then
+//! costs space, not data; [`TrustedClock`] remembers the step for as long as it lasts. Only whole segments from the
+//! front go, never one at or above the limit that the caller gives.
 
 use wire::ids::Offset;
 
-/// How far the wall clock may drift from the steady clock between two passes.
+/// How far the wall clock may stand from where it was last trusted, by the steady clock.
 pub const MAX_CLOCK_STEP_MS: i64 = 60_000;
 
 /// A pass that takes no more segments than this is never stopped for its share: of a short log, one segment
@@ -86,17 +87,69 @@ impl Limits {
 pub struct PassTime {
     /// The wall clock, in milliseconds since 1970.
     pub now_ms: i64,
-    /// The pass before; `None` for the first since the start.
+    /// Since the wall clock was last trusted; `None` where nobody compares clocks.
     pub since: Option<PassInterval>,
 }
 
-/// What passed between two passes by either clock.
+/// What passed by either clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassInterval {
     /// By the wall clock.
     pub wall_ms: i64,
     /// By the clock that nobody sets.
     pub steady_ms: i64,
+}
+
+impl PassInterval {
+    /// How far the wall clock moved without time passing; negative for a step back.
+    pub fn step_ms(self) -> i64 {
+        self.wall_ms.saturating_sub(self.steady_ms)
+    }
+
+    /// Of two, the one whose clocks agree better.
+    #[must_use]
+    pub fn or_closer(self, other: Option<Self>) -> Self {
+        let is_closer = |other: &Self| other.step_ms().unsigned_abs() < self.step_ms().unsigned_abs();
+        other.filter(is_closer).unwrap_or(self)
+    }
+}
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// The wall clock, in milliseconds since 1970.
+    pub wall_ms: i64,
+    /// The clock that nobody sets, in milliseconds since some fixed moment.
+    pub steady_ms: i64,
+}
+
+/// When the wall clock was last trusted.
+///
+/// One that stepped is not trusted again for running steadily where it went, since the time that it skipped did not
+/// pass: it has to come back, or somebody who knows the time begins a new trust. Slow drift is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrustedClock {
+    trusted: ClockReading,
+    tolerance_ms: u64,
+}
+
+impl TrustedClock {
+    /// Trusts the clock as it is now, and from then on as long as it does not step by more than `tolerance_ms`.
+    pub fn new(now: ClockReading, tolerance_ms: u64) -> Self {
+        Self { trusted: now, tolerance_ms }
+    }
+
+    /// What passed by either clock since the wall clock was last trusted. Where they agree, it is trusted as of `now`.
+    pub fn look(&mut self, now: ClockReading) -> PassInterval {
+        let since = PassInterval {
+            wall_ms: now.wall_ms.saturating_sub(self.trusted.wall_ms),
+            steady_ms: now.steady_ms.saturating_sub(self.trusted.steady_ms),
+        };
+        if since.step_ms().unsigned_abs() <= self.tolerance_ms {
+            self.trusted = now;
+        }
+        since
+    }
 }
 
 /// One partition at a pass.
@@ -128,15 +181,17 @@ pub struct Expired {
     /// A segment that only its record time, which lies in the future, keeps from going by age; so it and all
     /// behind it stay however old they are.
     pub held_by_future_time: Option<Offset>,
+    /// Why some that are too old stay although others go by size.
+    pub alarm: Option<RetentionAlarm>,
 }
 
-/// Why a pass takes nothing although there was something to take.
+/// Why a pass takes less than there was to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RetentionAlarm {
-    /// The wall clock moved apart from the steady one.
+    /// The wall clock moved apart from the steady one, and has not come back.
     #[error(
-        "retention stopped: the clock stepped by {step_ms} ms since the last pass; \
-         check the machine's time, the next pass goes on when the clock is steady"
+        "retention by age stopped: the machine's clock stepped by {step_ms} ms; set it right, or, if it is right now, \
+         confirm that by setting retention.ms of the topic to another value, or by restarting the broker"
     )]
     ClockStepped {
         /// How far; negative for a step back.
@@ -145,7 +200,8 @@ pub enum RetentionAlarm {
     /// The pass would take more than [`MAX_PASS_PERCENT`].
     #[error(
         "retention stopped: {segments} segments ({bytes} of {total_bytes} bytes) below offset {below} would go at \
-         once; check the clock and the topic's limits, or move the log start with DeleteRecords"
+         once; check the clock and the topic's limits; if it is meant, confirm it by setting retention.ms or \
+         retention.bytes of the topic to another value, or move the log start with DeleteRecords"
     )]
     LargePass {
         /// The log start that the pass would have set.
@@ -173,16 +229,15 @@ pub enum LargePass {
 /// # Errors
 /// An alarm, when there was something to take and a guard forbids it.
 pub fn expired(pass: &Pass<'_>, large: LargePass) -> Result<Expired, RetentionAlarm> {
-    let taken = match pass.policy {
-        CleanupPolicy::Compact => 0,
-        CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete => beyond_limits(pass),
-    };
-    let by_age = pass.limits.age_ms.is_some();
-    if taken > 0
-        && by_age
-        && let Some(step_ms) = clock_step(pass.time)
+    let (old, oversized) = beyond_limits(pass);
+    let step_ms = clock_step(pass.time).filter(|_| old > oversized);
+    // A wrong clock makes records look old; it does not make a log look large.
+    let taken = if step_ms.is_some() { oversized } else { old.max(oversized) };
+    let alarm = step_ms.map(|step_ms| RetentionAlarm::ClockStepped { step_ms });
+    if let Some(alarm) = alarm
+        && taken == 0
     {
-        return Err(RetentionAlarm::ClockStepped { step_ms });
+        return Err(alarm);
     }
     let bytes = total(&pass.sealed[..taken]);
     let total_bytes = total(pass.sealed);
@@ -195,20 +250,22 @@ pub fn expired(pass: &Pass<'_>, large: LargePass) -> Result<Expired, RetentionAl
     {
         return Err(RetentionAlarm::LargePass { below, segments: taken, bytes, total_bytes });
     }
-    Ok(Expired { below, segments: taken, bytes, held_by_future_time: held_by_future_time(pass, taken) })
+    let held_by_future_time = held_by_future_time(pass, taken);
+    Ok(Expired { below, segments: taken, bytes, held_by_future_time, alarm })
 }
 
 /// How many segments from the front need no local copy any more. The caller's `below` says how far the store
 /// provably has them, so nothing is lost and no guard is needed.
 pub fn releasable(pass: &Pass<'_>) -> usize {
-    match pass.policy {
-        CleanupPolicy::Compact => 0,
-        CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete => beyond_limits(pass),
-    }
+    let (old, large) = beyond_limits(pass);
+    old.max(large)
 }
 
-/// How many segments from the front are beyond the limit of age or of size.
-fn beyond_limits(pass: &Pass<'_>) -> usize {
+/// How many segments from the front are beyond the limit of age, and how many beyond that of size.
+fn beyond_limits(pass: &Pass<'_>) -> (usize, usize) {
+    if pass.policy == CleanupPolicy::Compact {
+        return (0, 0);
+    }
     let reach = pass.sealed.partition_point(|segment| segment.next_offset <= pass.below);
     let candidates = &pass.sealed[..reach];
     let too_old = |segment: &&SealedFacts| {
@@ -217,7 +274,7 @@ fn beyond_limits(pass: &Pass<'_>) -> usize {
             .is_some_and(|age_ms| pass.time.now_ms.saturating_sub(segment.age_time_ms()) > age_ms)
     };
     let old = candidates.iter().take_while(too_old).count();
-    let Some(limit_bytes) = pass.limits.size_bytes else { return old };
+    let Some(limit_bytes) = pass.limits.size_bytes else { return (old, 0) };
     // As Kafka: a segment goes only when what is left still reaches the limit.
     let mut excess = (total(pass.sealed) + pass.active_bytes).saturating_sub(limit_bytes);
     let mut large = 0;
@@ -228,7 +285,7 @@ fn beyond_limits(pass: &Pass<'_>) -> usize {
         excess -= segment.size_bytes;
         large += 1;
     }
-    old.max(large)
+    (old, large)
 }
 
 fn held_by_future_time(pass: &Pass<'_>, taken: usize) -> Option<Offset> {
@@ -239,8 +296,7 @@ fn held_by_future_time(pass: &Pass<'_>, taken: usize) -> Option<Offset> {
 }
 
 fn clock_step(time: PassTime) -> Option<i64> {
-    let since = time.since?;
-    let step_ms = since.wall_ms.saturating_sub(since.steady_ms);
+    let step_ms = time.since?.step_ms();
     (step_ms.unsigned_abs() > MAX_CLOCK_STEP_MS.unsigned_abs()).then_some(step_ms)
 }
 

@@ -431,6 +431,12 @@ fn offsets_are_found_by_time_in_files_and_in_memory() {
         );
     }
     assert_eq!(partition.offset_for_time(2_000_000, Isolation::ReadUncommitted).unwrap(), None);
+    // All are young enough: the first is the one that holds the offset, sealed, open or in the ring.
+    for from in [0, 5, 179, 595, 610, 999] {
+        let found = partition.offset_for_time_from(Offset(from), 0, Isolation::ReadUncommitted).unwrap();
+        assert_eq!(found.unwrap().batch_base_offset, Offset(from / 10 * 10));
+    }
+    assert_eq!(partition.offset_for_time_from(Offset(1000), 0, Isolation::ReadUncommitted).unwrap(), None);
     assert_eq!(partition.offset_of_max_timestamp().unwrap().unwrap().batch_base_offset, Offset(990));
 }
 

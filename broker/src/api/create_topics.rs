@@ -98,7 +98,7 @@ fn wish(broker: &Broker, topic: &CreatableTopic) -> Result<NewTopic, ChangeRefus
 
 fn assigned_partitions(topic: &CreatableTopic) -> Result<i32, ChangeRefused> {
     if topic.num_partitions != -1 || topic.replication_factor != -1 {
-        return Err(ChangeRefused::InvalidAssignment(
+        return Err(ChangeRefused::Contradiction(
             "give either replicas by hand or a number of partitions and replicas, not both",
         ));
     }

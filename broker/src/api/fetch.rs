@@ -1,7 +1,7 @@
 //! Fetch: batches to consumers.
 //!
 //! Behaviour: a fetch that finds too little waits until a commit wakes it, and looks again from where it stopped; it
-//! never polls. The first batch comes whole even when it is larger than was asked for; an offset in the middle of a
+//! never polls. One of nothing, such as ends a session, is answered at once. The first batch comes whole even when it is larger than was asked for; an offset in the middle of a
 //! batch returns that batch. Sessions (KIP-227) say only what changed. Readers of committed records stop at the last
 //! stable offset and are told which transactions to leave out. Records are never null, even beside an error.
 //! Version notes: 7 sessions; 9 leader epochs; 12 diverging epochs; 13 topic ids.
@@ -183,11 +183,11 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    /// Whether the answer may go: enough bytes, or something the client must hear of at once.
+    /// Whether the answer may go: nothing to wait for, enough bytes, or something the client must hear of at once.
     fn is_enough(&self) -> bool {
         let tells = |reading: &Reading| reading.error != ErrorCode::NONE || reading.diverging.is_some();
         let wanted = self.ask.min_bytes.min(self.ask.max_bytes.max(1));
-        self.bytes >= wanted || self.readings.iter().any(tells)
+        self.readings.is_empty() || self.bytes >= wanted || self.readings.iter().any(tells)
     }
 
     async fn read(&mut self) {
@@ -332,8 +332,12 @@ impl Reading {
                     let last = Batches::new(bytes).filter_map(Result::ok).last();
                     self.next = last.map_or(self.next, |batch| batch.header().next_offset().0);
                 }
-                // Where a piece of a file ends is not known here; it is large enough not to be read on from.
-                Piece::File(_) => self.target.max_bytes = 0,
+                // Where a piece of a file ends is not known here, and what is behind it may begin inside of a batch; it is large
+                // enough not to be read on from.
+                Piece::File(_) => {
+                    self.target.max_bytes = 0;
+                    break;
+                }
             }
         }
         self.walked = self.pieces.len();
@@ -394,4 +398,53 @@ fn respond(broker: &Broker, fetching: &Fetching, readings: Vec<Reading>) -> Fetc
         response.responses[place].partitions.push(reading.into_data());
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use wire::batch::{BatchBuilder, BatchOptions, NewRecord};
+    use wire::codec::FileRange;
+
+    use super::*;
+
+    fn reading(pieces: Vec<Piece>) -> Reading {
+        let target = Target {
+            topic: TopicKey::Name(Arc::from("t")),
+            partition: 0,
+            offset: 7,
+            max_bytes: 1 << 20,
+            current_leader_epoch: -1,
+            last_fetched_epoch: -1,
+        };
+        Reading {
+            next: target.offset,
+            target,
+            partition: None,
+            pieces,
+            walked: 0,
+            aborted: Vec::new(),
+            bytes: 0,
+            bounds: None,
+            error: ErrorCode::NONE,
+            diverging: None,
+        }
+    }
+
+    #[test]
+    fn what_is_behind_a_piece_of_a_file_is_not_taken_for_batches() {
+        let mut builder =
+            BatchBuilder::new(BatchOptions { base_offset: Offset(90), ..BatchOptions::default() });
+        builder.push(&NewRecord { value: Some(b"v"), ..NewRecord::default() });
+        let batch = Piece::Memory(Bytes::from(builder.build()));
+        let mut whole = reading(vec![batch.clone()]);
+        whole.walk();
+        assert_eq!((whole.next, whole.target.max_bytes), (91, 1 << 20));
+        // A record's value may look like a batch, and a block of the file may end right before it.
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let begun = Piece::File(FileRange { file, position: 0, length: 4_096 });
+        let mut split = reading(vec![begun, batch]);
+        split.walk();
+        assert_eq!((split.next, split.target.max_bytes, split.walked), (7, 0, 2));
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Behaviour: -1 the end that the isolation level may read, -2 the log's start, -3 the record with the largest time,
 //! -4 the first offset on local disk (KIP-405), -5 the last offset in the store (KIP-1005), -6 the first offset not
-//! yet in the store (KIP-1023); any other number is a time in milliseconds.
+//! yet in the store (KIP-1023); any other number is a time in milliseconds. Beside the offset stands the epoch that wrote
+//! it; for an end of the log the one that will.
 //! Version notes: 0 answers with a list; 4 leader epochs; 7, 8, 9 and 11 bring -3, -4, -5 and -6.
 //! Owns: the meaning of the negative numbers, each from its version on.
 //! Does not own: the ends of a log and the search by time (`partition`).
@@ -65,8 +66,7 @@ async fn answer(
     asked: &ListOffsetsPartition,
     isolation: Isolation,
 ) -> ListOffsetsPartitionResponse {
-    let epoch = partition.leader_epoch().0;
-    if let Err(code) = check_epoch(asked.current_leader_epoch, epoch) {
+    if let Err(code) = check_epoch(asked.current_leader_epoch, partition.leader_epoch().0) {
         return refused(asked, code);
     }
     let found = match find(context.version(), partition, asked.timestamp, isolation).await {
@@ -74,6 +74,7 @@ async fn answer(
         Err(code) => return refused(asked, code),
     };
     let (offset, timestamp) = found.map_or((-1, -1), |found| (found.offset.0, found.timestamp_ms));
+    let tells_epoch = context.version() >= EPOCHS_SINCE;
     if context.version() == 0 {
         let wanted = usize::try_from(asked.max_num_offsets).unwrap_or(0);
         let old_style_offsets = Some(offset).filter(|offset| *offset >= 0).into_iter().take(wanted).collect();
@@ -87,7 +88,7 @@ async fn answer(
         partition_index: asked.partition_index,
         timestamp,
         offset,
-        leader_epoch: if found.is_some() && context.version() >= EPOCHS_SINCE { epoch } else { -1 },
+        leader_epoch: found.filter(|_| tells_epoch).map_or(-1, |found| found.leader_epoch.0),
         ..Default::default()
     }
 }
@@ -98,20 +99,26 @@ async fn find(
     timestamp: i64,
     isolation: Isolation,
 ) -> Result<Option<TimedOffset>, ErrorCode> {
-    let plain = |offset| Ok(Some(TimedOffset { offset, timestamp_ms: -1 }));
+    let timeless =
+        |offset| TimedOffset { offset, timestamp_ms: -1, leader_epoch: partition.epoch_of(offset) };
+    let plain = |offset| Ok(Some(timeless(offset)));
     let since = |first| if version >= first { Ok(()) } else { Err(ErrorCode::UNSUPPORTED_VERSION) };
     let found = match timestamp {
-        LATEST => return plain(partition.readable_end(isolation)),
+        // Of the epoch that serves, also where readers of committed records stop before the log's end.
+        LATEST => {
+            let leader_epoch = partition.leader_epoch();
+            return Ok(Some(TimedOffset { leader_epoch, ..timeless(partition.readable_end(isolation)) }));
+        }
         EARLIEST => return plain(partition.log_start()),
         EARLIEST_LOCAL => return since(8).and_then(|()| plain(partition.hot().local_log_start())),
         LATEST_TIERED => {
             since(9)?;
             let range = partition.tiered().filter(|range| range.end > range.start);
-            return Ok(range.map(|range| TimedOffset { offset: Offset(range.end.0 - 1), timestamp_ms: -1 }));
+            return Ok(range.map(|range| timeless(Offset(range.end.0 - 1))));
         }
         EARLIEST_PENDING_UPLOAD => {
             since(11)?;
-            return Ok(partition.tiered().map(|range| TimedOffset { offset: range.end, timestamp_ms: -1 }));
+            return Ok(partition.tiered().map(|range| timeless(range.end)));
         }
         MAX_TIMESTAMP => {
             since(7)?;

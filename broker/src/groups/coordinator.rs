@@ -21,6 +21,7 @@ use super::offsets::OffsetKey;
 use super::records::{GroupValue, OffsetValue};
 use super::{MAX_GROUPS, Token, partition_for};
 use crate::clock::Clock;
+use crate::limits::{COMMITTED_OFFSETS_BYTES, GROUP_MEMORY_BYTES};
 use crate::partition::Partition;
 
 mod burying;
@@ -45,8 +46,10 @@ struct Cell {
     /// OffsetCommits that are neither applied nor refused: their records may stand in the log already, so that nothing
     /// of the group may be forgotten.
     commits_under_way: usize,
-    /// What the coordinator's memory counts for this group.
+    /// What the coordinator's memory counts for this group's members.
     held_bytes: usize,
+    /// And for its committed offsets.
+    held_offset_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,7 @@ pub(crate) struct Coordinator {
     next_token: AtomicU64,
     loaded: AtomicBool,
     memory: GroupMemory,
+    offsets_memory: GroupMemory,
     initial_delay_ms: i64,
     /// Wall time less monotonic time at the start: group time follows the wall clock and never goes back.
     epoch_ms: i64,
@@ -123,7 +127,8 @@ impl Coordinator {
             timers_changed: Notify::new(),
             next_token: AtomicU64::new(1),
             loaded: AtomicBool::new(false),
-            memory: GroupMemory::default(),
+            memory: GroupMemory::bounded(GROUP_MEMORY_BYTES),
+            offsets_memory: GroupMemory::bounded(COMMITTED_OFFSETS_BYTES),
             initial_delay_ms,
             epoch_ms,
         }
@@ -181,6 +186,7 @@ impl Coordinator {
                 armed_for_ms: None,
                 commits_under_way: 0,
                 held_bytes: 0,
+                held_offset_bytes: 0,
             }),
         }
     }
@@ -302,7 +308,15 @@ impl Coordinator {
         let held_bytes = locked.group.held_bytes();
         self.memory.changed(locked.held_bytes, held_bytes);
         locked.held_bytes = held_bytes;
+        self.count_offsets(locked);
         self.arm(locked);
+    }
+
+    /// What follows every change of a group's committed offsets.
+    fn count_offsets(&self, locked: &mut Cell) {
+        let held_bytes = locked.group.offsets.held_bytes();
+        self.offsets_memory.changed(locked.held_offset_bytes, held_bytes);
+        locked.held_offset_bytes = held_bytes;
     }
 
     /// Looks at a group's offsets.

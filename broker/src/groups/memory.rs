@@ -1,17 +1,17 @@
-//! What the members of all groups hold in memory, and the bound on it.
+//! What groups hold in memory, and the bound on it: once for the members of all groups, once for their committed offsets, so
+//! that neither takes the room of the other.
 //!
 //! Owns: the count of bytes, and the shares that requests under way have in it.
-//! Does not own: what a member holds (`member`), nor when it changes (`coordinator`).
+//! Does not own: what a member or an offset holds (`member`, `offsets`), nor when it changes (`coordinator`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::limits::GROUP_MEMORY_BYTES;
-
 /// The bytes held by all groups together. Clones share the count.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct GroupMemory {
     held_bytes: Arc<AtomicUsize>,
+    most_bytes: usize,
 }
 
 /// A request's share, given back when it is dropped.
@@ -22,11 +22,16 @@ pub(crate) struct Share {
 }
 
 impl GroupMemory {
+    /// Nothing held yet, and no more than this to be.
+    pub(super) fn bounded(most_bytes: usize) -> Self {
+        Self { held_bytes: Arc::default(), most_bytes }
+    }
+
     /// A share for what a request is about to bring in; `None` when the groups hold too much already. Nothing is always
-    /// granted, so that a member which brings nothing in is served whatever the others hold.
+    /// granted, so that who brings nothing in is served whatever the others hold.
     pub(crate) fn share(&self, bytes: usize) -> Option<Share> {
         let grown = |held_bytes: usize| {
-            held_bytes.checked_add(bytes).filter(|sum| bytes == 0 || *sum <= GROUP_MEMORY_BYTES)
+            held_bytes.checked_add(bytes).filter(|sum| bytes == 0 || *sum <= self.most_bytes)
         };
         self.held_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, grown).ok()?;
         Some(Share { memory: self.clone(), bytes })
@@ -60,8 +65,8 @@ mod tests {
 
     #[test]
     fn shares_end_at_the_bound_and_are_given_back() {
-        let memory = GroupMemory::default();
-        let most = memory.share(GROUP_MEMORY_BYTES - 10).unwrap();
+        let memory = GroupMemory::bounded(1_000);
+        let most = memory.share(990).unwrap();
         assert!(memory.share(11).is_none());
         let rest = memory.share(10).unwrap();
         assert!(memory.share(1).is_none());

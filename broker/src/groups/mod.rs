@@ -2,7 +2,7 @@
 //!
 //! * `group` decides: a state machine `(state, event, now) -> (state, actions)` without clock or I/O.
 //! * `member` is one member's data; `offsets` the committed offsets of one group and their expiry.
-//! * `memory` bounds what the members of all groups hold together.
+//! * `memory` bounds what the members of all groups hold together, and what their committed offsets do.
 //! * `records` are the bytes in `__consumer_offsets`, Kafka's own formats.
 //! * `coordinator` does: it holds all groups, writes their records, answers when they are committed, and runs timers.
 

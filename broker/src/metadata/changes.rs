@@ -1,6 +1,7 @@
 //! What someone wishes of the metadata becomes records, or the reason why not. Pure: ids and times are given.
 //!
-//! Owns: the rules for names, partitions and replicas, and what an operation does to a setting.
+//! Owns: the rules for names, partitions and replicas, those of `__consumer_offsets` among them, and what an operation does to
+//! a setting.
 //! Does not own: which values a setting takes (`topic_config`), applying a record (`image`), committing it (`log`;
 //! `broker` keeps the order).
 
@@ -8,6 +9,7 @@ use wire::ids::TopicId;
 
 use super::image::MetadataImage;
 use super::records::MetadataRecord;
+use crate::groups::{OFFSETS_PARTITIONS, OFFSETS_TOPIC};
 use crate::limits::{MAX_CONFIG_BYTES, MAX_PARTITIONS, MAX_PARTITIONS_PER_TOPIC};
 use crate::topic_config::{InvalidConfig, Overrides, TopicConfig, list, setting, value_of};
 
@@ -43,6 +45,14 @@ pub(crate) enum ChangeRefused {
     /// Replicas were assigned by hand, to brokers that are not there.
     #[error("{0}")]
     InvalidAssignment(&'static str),
+    /// A wish that asks for one thing in two ways.
+    #[error("{0}")]
+    Contradiction(&'static str),
+    /// What groups have committed stands there, and the coordinator holds it in memory too.
+    #[error(
+        "topic '{OFFSETS_TOPIC}' holds what groups have committed and cannot be deleted: delete groups instead"
+    )]
+    OffsetsTopicStays,
     /// A setting is wrong.
     #[error(transparent)]
     InvalidConfig(#[from] InvalidConfig),
@@ -102,6 +112,18 @@ fn check_config_size(configs: &Overrides) -> Result<(), ChangeRefused> {
     if bytes > MAX_CONFIG_BYTES { Err(ChangeRefused::ConfigTooLarge) } else { Ok(()) }
 }
 
+/// Where a group's records stand is a hash of its name modulo this number: with another, groups would not be found.
+fn check_offsets_topic(name: &str, partitions: i32) -> Result<(), ChangeRefused> {
+    if name == OFFSETS_TOPIC && partitions != OFFSETS_PARTITIONS {
+        let reason = format!(
+            "topic '{OFFSETS_TOPIC}' has {OFFSETS_PARTITIONS} partitions, never {partitions}: ask for that number, or leave it \
+             to the broker, which makes the topic for the first group"
+        );
+        return Err(ChangeRefused::InvalidPartitions(reason));
+    }
+    Ok(())
+}
+
 fn check_partitions(image: &MetadataImage, partitions: i32, more: i32) -> Result<(), ChangeRefused> {
     if !(1..=MAX_PARTITIONS_PER_TOPIC).contains(&partitions) {
         let reason = format!("the number of partitions must be between 1 and {MAX_PARTITIONS_PER_TOPIC}");
@@ -128,12 +150,13 @@ pub(crate) fn create_topic(image: &MetadataImage, topic: NewTopic) -> Result<Met
         let reason = format!("it differs from '{}' only in '.' and '_'", other.name);
         return Err(ChangeRefused::InvalidName { name: topic.name, reason });
     }
+    check_offsets_topic(&topic.name, topic.partitions)?;
     check_partitions(image, topic.partitions, topic.partitions)?;
     if topic.replication_factor != 1 {
         return Err(ChangeRefused::InvalidReplicationFactor(topic.replication_factor));
     }
     check_config_size(&topic.configs)?;
-    TopicConfig::resolve(&topic.configs)?;
+    TopicConfig::resolve(&topic.configs)?.check_tiering(None, image.has_store)?;
     Ok(MetadataRecord::TopicCreated {
         topic_id: topic.topic_id,
         name: topic.name,
@@ -158,6 +181,7 @@ pub(crate) fn add_partitions(
             format!("the topic has {} partitions already, and {partitions} is not more", topic.partitions);
         return Err(ChangeRefused::InvalidPartitions(reason));
     }
+    check_offsets_topic(name, partitions)?;
     check_partitions(image, partitions, partitions - topic.partitions)?;
     Ok(MetadataRecord::PartitionsAdded { topic_id: topic.topic_id, partitions })
 }
@@ -165,13 +189,16 @@ pub(crate) fn add_partitions(
 /// A topic is to be deleted.
 ///
 /// # Errors
-/// When there is no such topic.
+/// When there is no such topic, or it is the broker's own.
 pub(crate) fn delete_topic(
     image: &MetadataImage,
     topic_id: TopicId,
     now_ms: i64,
 ) -> Result<MetadataRecord, ChangeRefused> {
     let topic = image.topic_by_id(topic_id).ok_or(ChangeRefused::UnknownTopicId)?;
+    if topic.name == OFFSETS_TOPIC {
+        return Err(ChangeRefused::OffsetsTopicStays);
+    }
     Ok(MetadataRecord::TopicDeleted { topic_id: topic.topic_id, deleted_ms: now_ms })
 }
 
@@ -222,8 +249,15 @@ pub(crate) fn alter_configs(
     changes: &[ConfigChange],
 ) -> Result<MetadataRecord, ChangeRefused> {
     let topic = image.topic(name).ok_or(ChangeRefused::UnknownTopic)?;
+    let (before, _) = TopicConfig::in_force(&topic.configs);
     let mut configs = topic.configs.clone();
     for change in changes {
+        // What another version took and this one does not know can be taken out.
+        let is_foreign = setting(&change.name).is_none() && configs.contains_key(&change.name);
+        if is_foreign && change.operation == ConfigOperation::Delete {
+            configs.remove(&change.name);
+            continue;
+        }
         let known = setting(&change.name).ok_or_else(|| InvalidConfig::UnknownName(change.name.clone()))?;
         let value = change.value.as_deref();
         let required = || {
@@ -241,6 +275,8 @@ pub(crate) fn alter_configs(
             ConfigOperation::Set => {
                 configs.insert(known.name.to_owned(), required()?.to_owned());
             }
+            // With a store, tiering is the default. Who copies another cluster's settings unsets what is default there.
+            ConfigOperation::Delete if known.name == "remote.storage.enable" && before.tiered => {}
             ConfigOperation::Delete => {
                 configs.remove(known.name);
             }
@@ -264,7 +300,7 @@ pub(crate) fn alter_configs(
         }
     }
     check_config_size(&configs)?;
-    TopicConfig::resolve(&configs)?;
+    TopicConfig::resolve(&configs)?.check_tiering(Some(&before), image.has_store)?;
     Ok(MetadataRecord::TopicConfigs { topic_id: topic.topic_id, configs })
 }
 
@@ -330,6 +366,35 @@ mod tests {
     }
 
     #[test]
+    fn the_topic_of_group_offsets_has_its_number_of_partitions_and_stays() {
+        let image = MetadataImage::default();
+        let with = |partitions| NewTopic { partitions, ..wish(OFFSETS_TOPIC) };
+        for partitions in [1, 49, 51, 60] {
+            let refused = create_topic(&image, with(partitions)).unwrap_err();
+            assert!(matches!(refused, ChangeRefused::InvalidPartitions(_)), "{partitions}: {refused}");
+            assert!(refused.to_string().contains("50"), "it does not say what would do: {refused}");
+        }
+        let made = |partitions| {
+            let MetadataRecord::TopicCreated { topic_id, name, configs, created_ms, .. } =
+                create_topic(&image, with(50)).unwrap()
+            else {
+                panic!("a topic that is made is recorded as such")
+            };
+            let mut image = MetadataImage::default();
+            image.apply(&MetadataRecord::TopicCreated { topic_id, name, partitions, configs, created_ms });
+            image
+        };
+        assert!(matches!(
+            add_partitions(&made(50), OFFSETS_TOPIC, 60),
+            Err(ChangeRefused::InvalidPartitions(_))
+        ));
+        // One that was made too small before this rule gets what it lacks, and nothing else.
+        assert!(add_partitions(&made(1), OFFSETS_TOPIC, 20).is_err());
+        assert!(add_partitions(&made(1), OFFSETS_TOPIC, 50).is_ok());
+        assert_eq!(delete_topic(&made(50), TopicId([7; 16]), 9), Err(ChangeRefused::OffsetsTopicStays));
+    }
+
+    #[test]
     fn a_deleted_id_stays_known_and_its_name_is_free() {
         let mut image = image_with("t");
         let record = delete_topic(&image, TopicId([7; 16]), 9).unwrap();
@@ -338,6 +403,75 @@ mod tests {
         assert_eq!(image.deleted().map(|(id, _)| id).collect::<Vec<_>>(), [TopicId([7; 16])]);
         assert_eq!(delete_topic(&image, TopicId([7; 16]), 9), Err(ChangeRefused::UnknownTopicId));
         assert!(create_topic(&image, NewTopic { topic_id: TopicId([8; 16]), ..wish("t") }).is_ok());
+        image.forget_deleted();
+        assert_eq!(image.deleted().count(), 0);
+        assert_eq!(delete_topic(&image, TopicId([7; 16]), 9), Err(ChangeRefused::UnknownTopicId));
+    }
+
+    fn with_configs(pairs: &[(&str, &str)]) -> NewTopic {
+        let configs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        NewTopic { configs: configs.collect(), ..wish("t") }
+    }
+
+    fn set(image: &MetadataImage, name: &str, value: Option<&str>) -> Result<MetadataRecord, String> {
+        let operation = if value.is_some() { ConfigOperation::Set } else { ConfigOperation::Delete };
+        let change = ConfigChange { name: name.to_owned(), operation, value: value.map(str::to_owned) };
+        alter_configs(image, "t", &[change]).map_err(|refused| refused.to_string())
+    }
+
+    /// A broker with a store.
+    fn image_of_tiered(topic: NewTopic) -> MetadataImage {
+        let mut image = MetadataImage::default();
+        image.has_store = true;
+        let record = create_topic(&image, topic).unwrap();
+        image.apply(&record);
+        image
+    }
+
+    #[test]
+    fn nothing_is_tiered_without_a_store() {
+        let tiered = with_configs(&[("remote.storage.enable", "true")]);
+        let mut image = image_with("t");
+        let other = NewTopic { name: "u".to_owned(), ..tiered.clone() };
+        let refused = create_topic(&image, other.clone()).unwrap_err();
+        assert_eq!(refused, ChangeRefused::InvalidConfig(InvalidConfig::NoStore));
+        assert!(set(&image, "remote.storage.enable", Some("true")).unwrap_err().contains("--store"));
+        image.has_store = true;
+        assert!(create_topic(&image, other).is_ok());
+        assert!(set(&image, "remote.storage.enable", Some("true")).is_ok());
+        // Made while there was one: the rest can still be altered.
+        let mut image = image_of_tiered(tiered);
+        image.has_store = false;
+        assert!(set(&image, "retention.ms", Some("1000")).is_ok());
+    }
+
+    #[test]
+    fn tiering_is_not_turned_off_and_the_refusal_says_what_to_do() {
+        let image = image_of_tiered(with_configs(&[("remote.storage.enable", "true")]));
+        let refused = set(&image, "remote.storage.enable", Some("false")).unwrap_err();
+        assert!(refused.contains("remote.log.copy.disable=true"), "{refused}");
+        let MetadataRecord::TopicConfigs { configs, .. } =
+            set(&image, "remote.storage.enable", None).unwrap()
+        else {
+            panic!("a change of settings")
+        };
+        assert_eq!(configs["remote.storage.enable"], "true", "the default of a tiered topic is to stay so");
+        let refused = set(&image, "cleanup.policy", Some("compact")).unwrap_err();
+        assert!(refused.contains("make another one with cleanup.policy=compact"), "{refused}");
+        assert!(set(&image, "remote.log.copy.disable", Some("true")).is_ok());
+        assert!(set(&image, "remote.log.delete.on.disable", Some("true")).is_err());
+    }
+
+    #[test]
+    fn a_stored_setting_of_another_version_can_be_taken_out() {
+        let mut image = image_with("t");
+        let configs = [("remote.log.delete.on.disable".to_owned(), "true".to_owned())].into();
+        image.apply(&MetadataRecord::TopicConfigs { topic_id: TopicId([7; 16]), configs });
+        assert!(set(&image, "retention.ms", Some("1")).unwrap_err().contains("remote.log.delete.on.disable"));
+        let record = set(&image, "remote.log.delete.on.disable", None).unwrap();
+        image.apply(&record);
+        assert!(set(&image, "retention.ms", Some("1")).is_ok());
+        assert!(set(&image, "remote.log.delete.on.disable", None).is_err(), "it is not there any more");
     }
 
     fn altered(

@@ -1,6 +1,6 @@
 //! What the metadata records add up to.
 //!
-//! Owns: topics by name and by id, deleted ids, the cluster's identity, the next producer id.
+//! Owns: topics by name and by id, deleted topics until they are handed over, the cluster's identity, the next producer id.
 //! Does not own: whether a change is allowed (`changes`), open partitions (`topics`).
 
 use std::collections::{BTreeMap, HashMap};
@@ -54,9 +54,12 @@ pub(crate) struct MetadataImage {
     pub(crate) identity: Option<ClusterIdentity>,
     topics: BTreeMap<String, TopicEntry>,
     names: HashMap<TopicId, String>,
+    /// Those of a whole log after a replay, else those since the last hand-over: a cluster may delete topics for ever.
     deleted: BTreeMap<TopicId, DeletedTopic>,
     /// Producer ids below are taken.
     pub(crate) next_producer_id: i64,
+    /// Whether there is a store to tier to. The broker's start says so, no record; changes go by it.
+    pub(crate) has_store: bool,
 }
 
 impl MetadataImage {
@@ -108,9 +111,15 @@ impl MetadataImage {
         self.topics.values()
     }
 
-    /// Topics that were deleted.
+    /// Topics that were deleted and not forgotten.
     pub(crate) fn deleted(&self) -> impl Iterator<Item = (TopicId, &DeletedTopic)> {
         self.deleted.iter().map(|(id, topic)| (*id, topic))
+    }
+
+    /// Forgets deleted topics once everybody who has to know of them was told: the hot log's recovery, and the store's
+    /// side, which remembers them until they are in the bucket. The records stay, so the next start tells them again.
+    pub(crate) fn forget_deleted(&mut self) {
+        self.deleted.clear();
     }
 
     /// All partitions of all topics.

@@ -251,6 +251,7 @@ impl Story {
         let copy = reading::all(&east, None).await?;
         let again = ledger::cover(&copy, &before, &after).map_err(disproved)?;
         if again > announced {
+            let (again, announced) = (count(again), count(announced));
             return Err(disproved(format!("{again} records were read twice, {announced} were announced")));
         }
         self.world.start_broker("west").await?;
@@ -259,7 +260,11 @@ impl Story {
                 "killed at a random moment, with a group in the middle of its work ({} read):",
                 count(before.len())
             ),
-            format!("none skipped in east; {again} read again, {announced} announced by the failover"),
+            format!(
+                "none skipped in east; {} read again, {} announced by the failover",
+                count(again),
+                count(announced)
+            ),
         ];
         Ok(Proved::since(started_at, lines))
     }
@@ -270,8 +275,9 @@ impl Story {
         let (written, in_flight) = self.kill_east_under_load().await?;
         let mut lines = vec![
             format!(
-                "{} more written to east through {KILLS} kill -9, with {in_flight} in flight:",
-                count(written)
+                "{} more written to east through {KILLS} kill -9, with {} in flight:",
+                count(written),
+                count(in_flight)
             ),
             "none lost, none doubled".to_owned(),
         ];

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{ClusterReport, FlowReport, Report};
+use super::{ClusterReport, FlowReport, MapTopicReport, Report};
 
 /// The whole report; `now_ms` turns moments into ages.
 pub(super) fn of(report: &Report, now_ms: i64) -> String {
@@ -64,13 +64,21 @@ fn write_flow(out: &mut String, name: &str, flow: &FlowReport, now_ms: i64) -> s
     if let Some(failure) = &flow.failure {
         return writeln!(out, "  DOWN: {failure}\n");
     }
+    for (end, cluster, since_ms) in flow.silent() {
+        writeln!(out, "  {end} {cluster} has NOT ANSWERED for {}", age(now_ms - since_ms))?;
+    }
     let copied = bytes(flow.bytes_copied);
     let lag_offsets = sum(flow.partitions.iter().map(|p| p.lag_offsets));
+    let unknown = flow.partitions.iter().filter(|p| p.lag_offsets.is_none() && p.event.is_none()).count();
     let lag_bytes = sum(flow.partitions.iter().map(|p| p.lag_bytes));
     let lag_ms = flow.partitions.iter().filter_map(|p| p.lag_ms).max();
     write!(out, "  copied {} records, {copied}; behind", flow.records_copied)?;
     match lag_offsets {
-        Some(offsets) => write!(out, " {offsets} offsets")?,
+        Some(offsets) if unknown == 0 => write!(out, " {offsets} offsets")?,
+        Some(offsets) => {
+            let all = flow.partitions.len();
+            write!(out, " {offsets} offsets, and an unknown number in {unknown} of {all} partitions")?;
+        }
         None => write!(out, " by an unknown number of offsets")?,
     }
     if let Some(lag) = lag_bytes {
@@ -101,6 +109,11 @@ fn write_flow(out: &mut String, name: &str, flow: &FlowReport, now_ms: i64) -> s
             Some(at_ms) => writeln!(out, ", synced {} ago", age(now_ms - at_ms))?,
             None => writeln!(out)?,
         }
+    }
+    if let Some(map_topic) = &flow.map_topic {
+        let MapTopicReport { log_start_offset, log_end_offset, size_bytes } = map_topic;
+        let (size, target) = (bytes(*size_bytes), &flow.target);
+        writeln!(out, "  map topic on {target}: {size}, offsets {log_start_offset} to {log_end_offset}")?;
     }
     flow.alarms.iter().try_for_each(|alarm| writeln!(out, "  ALARM: {alarm}"))?;
     writeln!(out)
@@ -213,13 +226,67 @@ mod tests {
             bytes_copied: 2048,
             partitions: vec![partition],
             groups: vec![group],
+            map_topic: Some(MapTopicReport {
+                log_start_offset: 0,
+                log_end_offset: 4_026,
+                size_bytes: 800 * 1024,
+            }),
+            source_silent_since_ms: None,
+            target_silent_since_ms: None,
             alarms: Vec::new(),
         };
         let report = Report { clusters: BTreeMap::new(), flows: [("over".to_owned(), flow)].into() };
         assert_eq!(
             of(&report, 1_500),
             "flow over from west to east: paused\n  copied 10 records, 2.0 KiB; behind 20 offsets, 2.5 s\n  \
-             PAUSED flights-1: the source lost 10 to 12\n  group readers on flights-1: 9 is 7, synced 1.0 s ago\n\n"
+             PAUSED flights-1: the source lost 10 to 12\n  group readers on flights-1: 9 is 7, synced 1.0 s ago\n  \
+             map topic on east: 800.0 KiB, offsets 0 to 4026\n\n"
+        );
+    }
+
+    #[test]
+    fn a_flow_whose_source_does_not_answer_knows_no_lag() {
+        let partition = |lag_offsets| FlowPartitionReport {
+            source_topic: "flights".to_owned(),
+            target_topic: "flights".to_owned(),
+            partition: 0,
+            state: "unknown".to_owned(),
+            source_position: 10,
+            target_position: 8,
+            source_end_offset: Some(10),
+            lag_offsets,
+            lag_bytes: None,
+            lag_ms: Some(12_000),
+            event: None,
+        };
+        let below_the_name = |lags: [Option<u64>; 2], source_silent_since_ms| {
+            let flow = FlowReport {
+                source: "west".to_owned(),
+                target: "east".to_owned(),
+                admin: "127.0.0.1:1".to_owned(),
+                state: "running".to_owned(),
+                failure: None,
+                records_copied: 10,
+                bytes_copied: 10,
+                partitions: lags.map(partition).into(),
+                groups: Vec::new(),
+                map_topic: None,
+                source_silent_since_ms,
+                target_silent_since_ms: None,
+                alarms: Vec::new(),
+            };
+            let report = Report { clusters: BTreeMap::new(), flows: [("over".to_owned(), flow)].into() };
+            let text = of(&report, 20_000);
+            text.lines().skip(1).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(
+            below_the_name([None, None], Some(8_000)),
+            "  source west has NOT ANSWERED for 12.0 s\n  \
+             copied 10 records, 10 B; behind by an unknown number of offsets, 12.0 s"
+        );
+        assert_eq!(
+            below_the_name([Some(3), None], None),
+            "  copied 10 records, 10 B; behind 3 offsets, and an unknown number in 1 of 2 partitions, 12.0 s"
         );
     }
 }

@@ -1,7 +1,8 @@
 //! `longhaul tier init`: a store made ready, and proof that it can be used.
 //!
 //! Owns: the bucket's making, and the checks of rights, conditional writes and lifecycle rules.
-//! Does not own: the bucket's settings; rules that would delete our data are named, not changed.
+//! Does not own: the bucket's settings; rules that would delete our data, or put it where it cannot be read, are named,
+//! not changed.
 
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, CreateBucketConfiguration, ExpirationStatus, LifecycleRule, LifecycleRuleFilter,
+    BucketLocationConstraint, CreateBucketConfiguration, ExpirationStatus, LifecycleRule,
+    LifecycleRuleFilter, TransitionStorageClass,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -81,6 +83,21 @@ pub enum InitError {
         rule: String,
         /// Our prefix.
         prefix: String,
+    },
+    /// A rule puts our data where it must be asked for hours before it can be read.
+    #[error(
+        "lifecycle rule {rule:?} of bucket {bucket} moves objects below {prefix:?} to {class}: tiered data there could \
+         not be read; remove it, or limit it to another prefix"
+    )]
+    Freezes {
+        /// The bucket.
+        bucket: String,
+        /// The rule's id.
+        rule: String,
+        /// Our prefix.
+        prefix: String,
+        /// The storage class.
+        class: String,
     },
 }
 
@@ -204,28 +221,129 @@ async fn check_lifecycle(
             return Ok(());
         }
     };
-    let enabled = || rules.iter().filter(|rule| *rule.status() == ExpirationStatus::Enabled);
-    let reaching = |rule: &&LifecycleRule| reaches(rule, prefix);
-    if let Some(rule) = enabled().filter(reaching).find(|rule| rule.expiration().is_some()) {
-        return Err(InitError::Expires {
-            bucket: bucket.to_owned(),
-            rule: rule.id().unwrap_or_default().to_owned(),
-            prefix: prefix.clone(),
-        });
-    }
-    if !enabled().filter(reaching).any(|rule| rule.abort_incomplete_multipart_upload().is_some()) {
-        report.advice.push(
-            "no lifecycle rule aborts incomplete multipart uploads: add one of a few days, so that uploads that died cost nothing"
-                .to_owned(),
-        );
-    }
+    report.advice.extend(judge_rules(&rules, (bucket, prefix.as_str()))?);
     Ok(())
 }
 
-/// Whether a rule touches objects below our prefix.
+/// What lifecycle rules mean for the objects below a prefix of a bucket: a rule that takes them away is an error, the
+/// rest is advice. Pure.
+fn judge_rules(rules: &[LifecycleRule], (bucket, prefix): (&str, &str)) -> Result<Option<String>, InitError> {
+    let applies =
+        |rule: &&LifecycleRule| *rule.status() == ExpirationStatus::Enabled && reaches(rule, prefix);
+    for rule in rules.iter().filter(applies) {
+        let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
+        let id = rule.id().unwrap_or_default().to_owned();
+        if rule.expiration().is_some() {
+            return Err(InitError::Expires { bucket, rule: id, prefix });
+        }
+        if let Some(class) = cold_class(rule) {
+            return Err(InitError::Freezes { bucket, rule: id, prefix, class: class.as_str().to_owned() });
+        }
+    }
+    let aborts = |rule: &LifecycleRule| rule.abort_incomplete_multipart_upload().is_some();
+    let advice = "no lifecycle rule aborts incomplete multipart uploads: add one of a few days, so that uploads that died \
+                  cost nothing";
+    Ok((!rules.iter().filter(applies).any(aborts)).then(|| advice.to_owned()))
+}
+
+/// The storage class that a rule moves objects to and that gives them out only hours after they were asked back. The
+/// other classes are as readable as the first.
+fn cold_class(rule: &LifecycleRule) -> Option<&TransitionStorageClass> {
+    let is_cold = |class: &&TransitionStorageClass| {
+        matches!(class, TransitionStorageClass::Glacier | TransitionStorageClass::DeepArchive)
+    };
+    rule.transitions().iter().filter_map(|transition| transition.storage_class()).find(is_cold)
+}
+
+/// Whether a rule touches objects below our prefix. Theirs is a prefix of keys, which need not end at a slash; ours is a
+/// folder.
 fn reaches(rule: &LifecycleRule, ours: &str) -> bool {
     let from_filter = rule.filter().and_then(LifecycleRuleFilter::prefix);
     let and_filter = rule.filter().and_then(|filter| filter.and()).and_then(|and| and.prefix());
-    let theirs = from_filter.or(and_filter).unwrap_or_default();
-    ours.starts_with(theirs) || theirs.starts_with(ours)
+    #[allow(deprecated, reason = "rules of old still say it there")]
+    let theirs = from_filter.or(and_filter).or(rule.prefix()).unwrap_or_default();
+    let ours = if ours.is_empty() { String::new() } else { format!("{ours}/") };
+    ours.starts_with(theirs) || theirs.starts_with(&ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::types::builders::LifecycleRuleBuilder;
+    use aws_sdk_s3::types::{
+        AbortIncompleteMultipartUpload, LifecycleExpiration, LifecycleRuleAndOperator, Transition,
+    };
+
+    use super::*;
+
+    fn rule(prefix: &str) -> LifecycleRuleBuilder {
+        let filter = LifecycleRuleFilter::builder().prefix(prefix).build();
+        LifecycleRule::builder().id("theirs").status(ExpirationStatus::Enabled).filter(filter)
+    }
+
+    fn judge(rule: LifecycleRuleBuilder, prefix: &str) -> Result<Option<String>, String> {
+        let judged = judge_rules(&[rule.build().unwrap()], ("lake", prefix));
+        judged.map_err(|error| error.to_string())
+    }
+
+    fn expires(theirs: &str, ours: &str) -> bool {
+        let expiration = LifecycleExpiration::builder().days(30).build();
+        judge(rule(theirs).expiration(expiration), ours).is_err_and(|told| told.contains("expires"))
+    }
+
+    #[test]
+    fn a_rule_reaches_the_folders_that_its_prefix_begins() {
+        for theirs in ["", "p", "prod", "prod/", "prod/we", "prod/west", "prod/west/", "prod/west/cluster"] {
+            assert!(expires(theirs, "prod/west"), "{theirs:?}");
+        }
+        for theirs in ["prod/west-old/", "prod/west-old", "prod/western", "prod/east/", "production/", "x"] {
+            assert!(!expires(theirs, "prod/west"), "{theirs:?}");
+        }
+        for theirs in ["", "anything/"] {
+            assert!(expires(theirs, ""), "{theirs:?}: the whole bucket is ours");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_found_wherever_a_rule_says_it() {
+        let expiration = || LifecycleExpiration::builder().days(30).build();
+        let and = LifecycleRuleAndOperator::builder().prefix("logs/").build();
+        let of_and = LifecycleRule::builder().filter(LifecycleRuleFilter::builder().and(and).build());
+        #[allow(deprecated, reason = "rules of old say it there")]
+        let of_old = LifecycleRule::builder().prefix("logs/");
+        for rule in [of_and, of_old] {
+            let rule = rule.status(ExpirationStatus::Enabled).expiration(expiration());
+            assert!(judge(rule.clone(), "logs/lake").is_err());
+            assert!(judge(rule, "prod/west").is_ok());
+        }
+    }
+
+    #[test]
+    fn a_rule_that_freezes_our_objects_is_named() {
+        let moved = |class: TransitionStorageClass, prefix: &str| {
+            let transition = Transition::builder().days(30).storage_class(class).build();
+            judge(rule(prefix).transitions(transition), "prod/west")
+        };
+        for class in [TransitionStorageClass::Glacier, TransitionStorageClass::DeepArchive] {
+            let told = moved(class.clone(), "prod/").unwrap_err();
+            assert!(told.contains(class.as_str()) && told.contains("theirs"), "{told}");
+            assert!(moved(class, "prod/west-old/").is_ok());
+        }
+        for class in [TransitionStorageClass::GlacierIr, TransitionStorageClass::StandardIa] {
+            assert!(moved(class, "prod/").is_ok(), "objects of this class are read at once");
+        }
+        let off = rule("prod/").status(ExpirationStatus::Disabled);
+        let off = off.expiration(LifecycleExpiration::builder().days(30).build());
+        assert!(judge(off, "prod/west").is_ok());
+    }
+
+    #[test]
+    fn a_rule_for_dead_uploads_ends_the_advice() {
+        let abort = AbortIncompleteMultipartUpload::builder().days_after_initiation(3).build();
+        assert_eq!(
+            judge(rule("prod/").abort_incomplete_multipart_upload(abort.clone()), "prod/west"),
+            Ok(None)
+        );
+        let elsewhere = judge(rule("prod/west-old/").abort_incomplete_multipart_upload(abort), "prod/west");
+        assert!(elsewhere.unwrap().is_some());
+    }
 }

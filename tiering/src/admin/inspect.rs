@@ -13,7 +13,7 @@ use crate::manifest::{
 use crate::object::LogIdentity;
 use crate::owner_mark::{Owner, OwnerError, read_owner};
 use crate::seams::Seams;
-use crate::store::{OpenStoreError, Store, StoreUrl, open_store};
+use crate::store::{OpenStoreError, Store, StoreUrl, open_existing_store};
 
 /// Why a prefix cannot be looked into.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +120,7 @@ pub struct SegmentInspection {
 /// # Errors
 /// See [`InspectError`]; a partition whose manifest is damaged is described with its trouble instead.
 pub async fn inspect(url: &StoreUrl) -> Result<Inspection, InspectError> {
-    inspect_store(open_store(url)?, url, &Seams::system()).await
+    inspect_store(open_existing_store(url)?, url, &Seams::system()).await
 }
 
 pub(crate) async fn inspect_store(

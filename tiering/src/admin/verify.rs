@@ -1,6 +1,8 @@
 //! `longhaul tier verify`: every live object read whole and checked, down to the batches.
 //!
-//! Owns: the walk and its account. Does not own: repair. An object is fetched block by block, so memory stays small.
+//! Owns: the walk over manifests and its account. Does not own: what a whole object is (`whole_object`), repair, the notes
+//! of damaged objects: only the broker that owns the prefix may write there, and it looks at those again by itself every
+//! few minutes (`limits::QUARANTINE_LOOK`), so its alarm ends a while after this finds nothing.
 
 use std::sync::Arc;
 
@@ -9,13 +11,11 @@ use serde::Serialize;
 use super::inspect::{InspectError, load_rows};
 use crate::keys;
 use crate::manifest::{ClusterManifest, Register, SegmentRow};
-use crate::object::{
-    LogIdentity, ObjectError, TRAILER_BYTES, check_batches, decode_footer, decode_trailer, open_block,
-};
+use crate::object::LogIdentity;
 use crate::owner_mark::read_owner;
-use crate::replay::aborted_of;
 use crate::seams::Seams;
-use crate::store::{Store, StoreError, StoreUrl, open_store, read_range};
+use crate::store::{Store, StoreUrl, open_existing_store};
+use crate::whole_object;
 
 /// What a verification found.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
@@ -32,21 +32,12 @@ pub struct VerifyReport {
     pub faults: Vec<String>,
 }
 
-/// Why one object is not whole.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Object(#[from] ObjectError),
-}
-
 /// Reads and checks everything that a prefix's manifests name.
 ///
 /// # Errors
 /// The prefix cannot be looked into at all; single faults are in the report.
 pub async fn verify(url: &StoreUrl) -> Result<VerifyReport, InspectError> {
-    verify_store(open_store(url)?, url, &Seams::system()).await
+    verify_store(open_existing_store(url)?, url, &Seams::system()).await
 }
 
 pub(crate) async fn verify_store(
@@ -79,40 +70,15 @@ pub(crate) async fn verify_store(
 
 async fn verify_object(store: &dyn Store, log: &LogIdentity, row: &SegmentRow, report: &mut VerifyReport) {
     report.objects += 1;
-    match read_object(store, log, row).await {
+    match whole_object::check(store, log, row).await {
         Ok(()) => {
             report.object_bytes += row.object_bytes;
             report.segment_bytes += row.raw_bytes;
         }
         Err(fault) => {
-            let key = keys::segment(log, row.base_offset, row.leader_epoch, row.attempt);
+            let key = whole_object::key(log, row);
             let (start, end) = (row.base_offset.0, row.next_offset.0);
             report.faults.push(format!("{key} (offsets {start} to {end}): {fault}"));
         }
     }
-}
-
-async fn read_object(store: &dyn Store, log: &LogIdentity, row: &SegmentRow) -> Result<(), Fault> {
-    let key = keys::segment(log, row.base_offset, row.leader_epoch, row.attempt);
-    let size = store.head(&key).await?;
-    let tail = read_range(store, &key, size.saturating_sub(TRAILER_BYTES as u64)..size).await?;
-    let trailer = decode_trailer(&tail, size)?;
-    let footer_end = trailer.footer_position + u64::from(trailer.footer_bytes);
-    let footer =
-        decode_footer(&trailer, &read_range(store, &key, trailer.footer_position..footer_end).await?)?;
-    footer.identity.expect(&row.identity(log))?;
-    aborted_of(&footer)?;
-    let mut crc = 0;
-    for (index, block) in footer.blocks.iter().enumerate() {
-        let end = block.stored_position + u64::from(block.stored_bytes);
-        let raw = open_block(block, read_range(store, &key, block.stored_position..end).await?)?;
-        let next = footer.blocks.get(index + 1).map_or(row.next_offset, |next| next.base_offset);
-        check_batches(block, &raw, next, true)?;
-        crc = crc32c::crc32c_append(crc, &raw);
-    }
-    if crc != row.raw_crc {
-        let detail = "the segment's checksum does not match its blocks";
-        return Err(ObjectError::Footer { detail }.into());
-    }
-    Ok(())
 }

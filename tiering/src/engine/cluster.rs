@@ -22,7 +22,7 @@ use crate::tier::{OpenTierError, TierOptions};
 /// How often the cluster side looks for something to do unasked (topics to purge).
 const CLUSTER_TICK: Duration = Duration::from_secs(5);
 
-/// What the broker wants the cluster manifest to say; the newest wish counts.
+/// What the broker wants the cluster manifest to say; the newest wish counts. A deletion leaves it once it is recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Desired {
     pub(crate) topics: BTreeMap<TopicId, TopicRecord>,
@@ -171,13 +171,17 @@ async fn reconnect(engine: &Arc<Engine>) -> Option<ClusterSide> {
     }
 }
 
+/// Whether the manifest says of a topic what is wished. A deleted topic that it does not know is purged already, or was
+/// never there.
+fn is_recorded(manifest: &ClusterManifest, topic: &TopicRecord) -> bool {
+    manifest.topic(topic.topic_id).map_or(topic.deleted_at_ms.is_some(), |known| known == topic)
+}
+
 /// The edits that turn the manifest into what is wished. Pure.
 fn wished_edits(manifest: &ClusterManifest, desired: &Desired, now_ms: i64) -> Vec<ClusterEdit> {
     let mut edits = Vec::new();
     for topic in desired.topics.values() {
-        let known = manifest.topic(topic.topic_id);
-        // A deleted topic that the manifest has forgotten is purged already.
-        if known != Some(topic) && !(known.is_none() && topic.deleted_at_ms.is_some()) {
+        if !is_recorded(manifest, topic) {
             edits.push(ClusterEdit::PutTopic(topic.clone()));
         }
     }
@@ -199,13 +203,16 @@ fn wished_edits(manifest: &ClusterManifest, desired: &Desired, now_ms: i64) -> V
 
 async fn commit_wishes(engine: &Engine, side: &mut ClusterSide) -> Result<(), CommitError> {
     let now_ms = engine.seams.now_ms();
-    side.register
+    let manifest = side
+        .register
         .commit(|manifest| {
             let desired = engine.desired.lock().unwrap_or_else(PoisonError::into_inner);
             Ok(wished_edits(manifest, &desired, now_ms))
         })
-        .await
-        .map(|_| ())
+        .await?;
+    let mut desired = engine.desired.lock().unwrap_or_else(PoisonError::into_inner);
+    desired.topics.retain(|_, topic| topic.deleted_at_ms.is_none() || !is_recorded(&manifest, topic));
+    Ok(())
 }
 
 /// Deletes everything that topics deleted long enough ago still have, then forgets them.

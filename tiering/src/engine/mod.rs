@@ -11,8 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hotlog::PartitionId;
+use hotlog::retention::{ClockReading, PassInterval, TrustedClock};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::ids::TopicId;
@@ -22,10 +24,11 @@ pub(crate) use self::partition::Tiered;
 pub(crate) use self::status::Counters;
 pub use self::status::{PartitionStatus, TierMetrics, TierState, TierStatus};
 use crate::archiver::{RateLimit, Uploader};
-use crate::limits::UPLOADS_IN_FLIGHT;
+use crate::limits::{CLOCK_JUMP, UPLOADS_IN_FLIGHT};
 use crate::local::LocalLog;
 use crate::object::LogIdentity;
 use crate::replay::Replay;
+use crate::retention::RetentionAlarm;
 use crate::seams::Seams;
 use crate::store::{Store, StoreFailure, WatchedStore};
 use crate::tier::{OpenTierError, PartitionPolicy, TierOptions};
@@ -38,6 +41,10 @@ pub(crate) struct Engine {
     /// The same store, asked which rights fail.
     watched: Arc<WatchedStore>,
     pub(crate) seams: Seams,
+    /// From here steady time counts.
+    started: Instant,
+    /// When retention last trusted the wall clock.
+    clock: Mutex<TrustedClock>,
     pub(crate) replay: Arc<Replay>,
     pub(crate) metrics: Counters,
     uploader: Uploader,
@@ -78,6 +85,7 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let rate = Arc::new(RateLimit::new(options.upload_bytes_per_second));
+        let beginning = ClockReading { wall_ms: seams.now_ms(), steady_ms: 0 };
         let engine = Arc::new(Engine {
             replay: Replay::new(store.clone(), seams.clone(), runtime.clone(), options.read_budget_bytes),
             uploader: Uploader { store: store.clone(), seams: seams.clone(), codec: options.codec, rate },
@@ -92,6 +100,8 @@ impl Engine {
             desired_changed: Notify::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            started: Instant::now(),
+            clock: Mutex::new(TrustedClock::new(beginning, CLOCK_JUMP.as_millis() as u64)),
             options,
             store,
             watched,
@@ -141,6 +151,18 @@ impl Engine {
     /// Whether another writer has taken over, or the store was found to be somebody else's.
     fn is_refused(&self) -> bool {
         matches!(*self.state.borrow(), TierState::Refused { .. })
+    }
+
+    /// Both clocks as they are now.
+    fn clocks(&self) -> ClockReading {
+        let steady_ms = crate::timers::since(self.started).as_millis() as i64;
+        ClockReading { wall_ms: self.seams.now_ms(), steady_ms }
+    }
+
+    /// What passed by either clock since the wall clock was last trusted. One memory for all partitions: one that is new
+    /// knows as well that the clock stepped.
+    fn since_trusted(&self, now: ClockReading) -> PassInterval {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).look(now)
     }
 
     fn knows_topic(&self, topic_id: TopicId) -> bool {
@@ -196,6 +218,12 @@ impl Engine {
         let mut partitions = Vec::new();
         self.each_partition(|tiered| partitions.push(tiered.status(self.seams.now_ms())));
         TierStatus { store: self.options.store.to_string(), state: self.state.borrow().clone(), partitions }
+    }
+
+    pub(crate) fn retention_alarms(&self) -> Vec<(PartitionId, RetentionAlarm)> {
+        let mut alarms = Vec::new();
+        self.each_partition(|tiered| alarms.extend(tiered.retention_alarm()));
+        alarms
     }
 
     pub(crate) fn store_failures(&self) -> Vec<StoreFailure> {

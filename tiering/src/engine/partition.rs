@@ -1,23 +1,27 @@
 //! One partition in care: a task that archives, follows the log start, retires and deletes, one step after another.
 //!
-//! Owns: the order of those steps and their retries. Does not own: the steps' rules (`archiver`, `retention`).
-//! Nothing here can stop the local log: every failure waits and is shown.
+//! Owns: the order of those steps and their retries. Does not own: the steps' rules (`archiver`, `retention`), the notes
+//! of damaged objects (`quarantine`). Nothing here can stop the local log: every failure waits and is shown.
+
+mod quarantine;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hotlog::PartitionId;
+use hotlog::retention::TrustedClock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::ids::Offset;
 
+use self::quarantine::Looks;
 use super::status::{Counters, PartitionStatus};
 use super::{Engine, TierState};
 use crate::archiver::{
     Blocked, Committer, LagClock, ManifestView, Step, UploadError, View, dead_key, next_step,
 };
-use crate::limits::{ARCHIVER_TICK, DELETE_GRACE, DELETES_PER_PASS, RETENTION_TICK};
+use crate::limits::{ARCHIVER_TICK, CLOCK_JUMP, DELETE_GRACE, DELETES_PER_PASS, RETENTION_TICK};
 use crate::local::{LocalLog, LocalSegment};
 use crate::manifest::{CommitError, Committed, ManifestError, PartitionEdit, SegmentRow, load_spilled};
 use crate::object::LogIdentity;
@@ -34,6 +38,7 @@ pub(crate) struct Tiered {
     pub(crate) source: Arc<Source>,
     pub(crate) wake: Notify,
     pub(crate) stop: CancellationToken,
+    /// What is asked for, and whether what retention goes by was changed since its last pass.
     policy: Mutex<(PartitionPolicy, bool)>,
     shown: Mutex<Shown>,
 }
@@ -44,6 +49,7 @@ struct Shown {
     copy_lag_segments: u64,
     copy_lag_bytes: u64,
     trouble: Option<String>,
+    retention_alarm: Option<RetentionAlarm>,
     committed: Option<Committed>,
 }
 
@@ -58,8 +64,6 @@ enum StepError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Blocked(#[from] Blocked),
-    #[error(transparent)]
-    Alarm(#[from] RetentionAlarm),
     #[error("the local log does not answer: {0}")]
     Local(String),
 }
@@ -85,7 +89,9 @@ impl Tiered {
     pub(crate) fn set_policy(&self, policy: PartitionPolicy) {
         let mut current = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
         if current.0 != policy {
-            *current = (policy, true);
+            // Who turns archiving on or off says nothing about what may be deleted.
+            let asked = current.1 || !current.0.deletes_as(&policy);
+            *current = (policy, asked);
             drop(current);
             self.wake.notify_one();
         }
@@ -94,6 +100,12 @@ impl Tiered {
     /// Proof of what the store holds for good.
     pub(crate) fn committed(&self) -> Option<Committed> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).committed
+    }
+
+    /// Why the last retention pass kept what is due.
+    pub(super) fn retention_alarm(&self) -> Option<(PartitionId, RetentionAlarm)> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.retention_alarm.clone().map(|alarm| (self.id, alarm))
     }
 
     pub(super) fn status(&self, now_ms: i64) -> PartitionStatus {
@@ -160,7 +172,8 @@ async fn work(engine: &Arc<Engine>, tiered: &Arc<Tiered>) {
         committer,
         may_adopt: true,
         retention_at: Instant::now(),
-        clocks: (engine.seams.now_ms(), Instant::now()),
+        confirmed: None,
+        looks: Looks::new(),
     };
     let mut backoff = Backoff::for_partition(&engine.seams);
     while !engine.is_refused() {
@@ -213,8 +226,9 @@ struct Keeper {
     /// Whether an object of an earlier start may lie where the next upload goes.
     may_adopt: bool,
     retention_at: Instant,
-    /// Wall and steady time of the last retention pass.
-    clocks: (i64, Instant),
+    /// The clock as it was when somebody last changed what retention goes by: who did has seen what it would delete.
+    confirmed: Option<TrustedClock>,
+    looks: Looks,
 }
 
 impl Keeper {
@@ -263,6 +277,7 @@ impl Keeper {
         // What is dead already goes even while an alarm keeps more from dying.
         self.delete_dead().await?;
         self.retire().await?;
+        self.look_at_damaged().await?;
         Ok(false)
     }
 
@@ -332,43 +347,30 @@ impl Keeper {
         Ok(())
     }
 
-    /// Notes objects that readers found damaged, for everybody to see.
-    async fn note_damaged(&mut self) -> Result<(), StepError> {
-        let damaged = self.tiered.source.take_damaged();
-        if damaged.is_empty() {
-            return Ok(());
-        }
-        self.committer
-            .commit(|manifest| {
-                let rows =
-                    manifest.segments.iter().filter(|row| damaged.contains(&row.attempt) && !row.quarantined);
-                rows.map(|row| PartitionEdit::Quarantine { attempt: row.attempt, on: true }).collect()
-            })
-            .await?;
-        Ok(())
-    }
-
     /// Total retention: the hot log's start first, durably; then the manifest's; then the rows below it are dead.
     async fn retire(&mut self) -> Result<(), StepError> {
         let oldest = self.oldest_rows().await?;
         let manifest = self.committer.state().clone();
         let (policy, asked) = *self.tiered.policy.lock().unwrap_or_else(PoisonError::into_inner);
-        let (now_ms, now) = (self.engine.seams.now_ms(), Instant::now());
-        let steady_ms = crate::timers::since(self.clocks.1).as_millis() as i64;
-        let clock_moved_ms = now_ms - self.clocks.0 - steady_ms;
-        self.clocks = (now_ms, now);
-        let totals = manifest.live_totals();
-        let shown = self.tiered.shown.lock().unwrap_or_else(PoisonError::into_inner).copy_lag_bytes;
-        let pass = retention::Pass {
+        let now = self.engine.clocks();
+        if asked {
+            self.confirmed = Some(TrustedClock::new(now, CLOCK_JUMP.as_millis() as u64));
+        }
+        let confirmed = self.confirmed.as_mut().map(|clock| clock.look(now));
+        let clock_moved_ms = self.engine.since_trusted(now).or_closer(confirmed).step_ms();
+        let local_only_bytes =
+            self.tiered.shown.lock().unwrap_or_else(PoisonError::into_inner).copy_lag_bytes;
+        let verdict = retention::verdict(&retention::Pass {
             policy,
             oldest: &oldest,
-            totals,
-            local_only_bytes: shown,
-            now_ms,
+            totals: manifest.live_totals(),
+            local_only_bytes,
+            now_ms: now.wall_ms,
             asked,
             clock_moved_ms,
-        };
-        if let Some(to) = retention::new_start(&pass)?.filter(|to| *to > manifest.start_offset) {
+        });
+        self.show_alarm(verdict.alarm);
+        if let Some(to) = verdict.start.filter(|to| *to > manifest.start_offset) {
             let moved = self.tiered.local.advance_log_start(to).await;
             moved.map_err(|error| StepError::Local(error.to_string()))?;
             self.committer
@@ -378,8 +380,24 @@ impl Keeper {
                 })
                 .await?;
         }
-        self.tiered.policy.lock().unwrap_or_else(PoisonError::into_inner).1 = false;
-        self.mark_dead(now_ms).await
+        {
+            let mut current = self.tiered.policy.lock().unwrap_or_else(PoisonError::into_inner);
+            // What was changed meanwhile has not had its pass yet.
+            let changed = current.0 != policy;
+            current.1 &= changed;
+        }
+        self.mark_dead(now.wall_ms).await
+    }
+
+    /// Shows an alarm for as long as passes raise it, apart from the troubles of archiving, which it does not delay.
+    fn show_alarm(&self, alarm: Option<RetentionAlarm>) {
+        self.tiered.show(|shown| {
+            if let Some(alarm) = alarm.as_ref().filter(|_| shown.retention_alarm.is_none()) {
+                let (topic_id, partition) = (self.tiered.id.topic_id, self.tiered.id.partition);
+                tracing::warn!(%topic_id, partition, %alarm, "retention keeps tiered segments");
+            }
+            shown.retention_alarm = alarm;
+        });
     }
 
     /// The oldest live rows: those of the first spilled range, or those in memory.

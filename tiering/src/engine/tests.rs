@@ -584,6 +584,112 @@ async fn retention_moves_the_start_first_and_deletes_after_the_grace() {
 }
 
 #[tokio::test]
+async fn a_retention_alarm_stays_until_it_is_resolved_and_is_no_trouble_of_archiving() {
+    let engine = engine(Arc::new(MemoryStore::default()), 1).await;
+    let log = MemoryLog::new(segments(12, SMALL));
+    // Record times are offsets in seconds, and now is 1,000 s: ten of twelve segments are due at once.
+    let policy = PartitionPolicy { retention_ms: Some(800_000), ..POLICY };
+    engine.attach(PARTITION, policy, log.clone());
+    let alarmed = || matches!(engine.retention_alarms()[..], [(_, RetentionAlarm::Share { .. })]);
+    eventually("the alarm", alarmed).await;
+    // Neither time nor a change of something else lifts it.
+    engine.partition(PARTITION).unwrap().set_policy(PartitionPolicy { archive: false, ..policy });
+    for _ in 0..1_000 {
+        crate::timers::sleep(Duration::from_millis(100)).await;
+        assert!(alarmed(), "{:?}", engine.retention_alarms());
+    }
+    assert_eq!(log.log_start.load(Ordering::Relaxed), 0);
+    assert_eq!(engine.status().partitions[0].trouble, None);
+    assert_eq!(engine.metrics.read().remote_copy_errors, 0);
+    let changed = PartitionPolicy { retention_ms: Some(800_001), ..policy };
+    engine.partition(PARTITION).unwrap().set_policy(changed);
+    eventually("the start", || log.log_start.load(Ordering::Relaxed) == 200).await;
+    eventually("the end of the alarm", || engine.retention_alarms().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_stepped_deletes_nothing_until_it_is_back_or_confirmed() {
+    const STEP_MS: i64 = 40_000_000;
+    let (seams, clock) = seams(1);
+    let engine = Engine::start(options(), Arc::new(MemoryStore::default()), seams).await.unwrap();
+    engine.desire(|desired| drop(desired.topics.insert(TOPIC, topic())));
+    let log = MemoryLog::new(segments(6, SMALL));
+    let policy = PartitionPolicy { retention_ms: Some(2_000_000), ..POLICY };
+    engine.attach(PARTITION, policy, log.clone());
+    eventually("archiving", || all_released(&log)).await;
+    let alarmed = || matches!(engine.retention_alarms()[..], [(_, RetentionAlarm::Clock { .. })]);
+    for _ in 0..2 {
+        clock.0.fetch_add(STEP_MS, Ordering::Relaxed);
+        eventually("the alarm", alarmed).await;
+        // Several passes with a clock that is steady again, where it does not belong.
+        crate::timers::sleep(Duration::from_secs(150)).await;
+        assert!(alarmed(), "{:?}", engine.retention_alarms());
+        assert_eq!(log.log_start.load(Ordering::Relaxed), 0, "a step deletes nothing");
+        clock.0.fetch_sub(STEP_MS, Ordering::Relaxed);
+        eventually("the end of the alarm", || engine.retention_alarms().is_empty()).await;
+    }
+    clock.0.fetch_add(STEP_MS, Ordering::Relaxed);
+    eventually("the alarm", alarmed).await;
+    let changed = PartitionPolicy { retention_ms: Some(2_000_001), ..policy };
+    engine.partition(PARTITION).unwrap().set_policy(changed);
+    eventually("the start", || log.log_start.load(Ordering::Relaxed) == log.log_end().0).await;
+    assert!(engine.retention_alarms().is_empty());
+}
+
+#[tokio::test]
+async fn an_object_that_is_put_back_is_not_called_damaged_any_more() {
+    let memory = MemoryStore::default();
+    let engine = engine(Arc::new(memory.clone()), 1).await;
+    let log = MemoryLog::new(segments(3, SMALL));
+    archived(&engine, &log, "archiving").await;
+    let rows = manifest(&engine).segments.clone();
+    let key = |row: &crate::manifest::SegmentRow| {
+        crate::keys::segment(&log_identity(), row.base_offset, row.leader_epoch, row.attempt).to_string()
+    };
+    let whole = memory.with(|objects| objects.clone());
+    for row in &rows[..2] {
+        memory.with(|objects| objects.remove(&key(row)));
+        fetch(&engine, row.base_offset.0, 1 << 20).await.unwrap_err();
+    }
+    let damaged = || engine.status().partitions[0].quarantined_segments;
+    eventually("the notes", || damaged() == 2).await;
+    memory.with(|objects| objects.insert(key(&rows[1]), whole[&key(&rows[1])].clone()));
+    eventually("one note less", || damaged() == 1).await;
+    assert!(manifest(&engine).segments[0].quarantined, "this one is still away");
+    memory.with(|objects| objects.insert(key(&rows[0]), whole[&key(&rows[0])].clone()));
+    eventually("no note", || damaged() == 0).await;
+    assert_eq!(read_all(&engine, 0, 1 << 20).await, log.bytes());
+}
+
+#[tokio::test]
+async fn a_deletion_is_forgotten_once_it_is_recorded() {
+    let dead = Arc::new(AtomicBool::new(false));
+    let is_dead = dead.clone();
+    let store = FaultyStore::new(Arc::new(MemoryStore::default()), move |_, _, _| {
+        match is_dead.load(Ordering::Relaxed) {
+            true => Fault::FailBefore,
+            false => Fault::None,
+        }
+    });
+    let engine = engine(Arc::new(store), 1).await;
+    eventually("the topic", || engine.knows_topic(TOPIC)).await;
+    dead.store(true, Ordering::Relaxed);
+    let never_there = TopicId([8; 16]);
+    engine.desire(|desired| {
+        for topic_id in [TOPIC, never_there] {
+            let deleted = TopicRecord { topic_id, deleted_at_ms: Some(1_000_000), ..topic() };
+            desired.topics.insert(topic_id, deleted);
+        }
+    });
+    let remembered = |topic_id| engine.desired.lock().unwrap().topics.contains_key(&topic_id);
+    crate::timers::sleep(Duration::from_secs(30)).await;
+    assert!(remembered(TOPIC), "the store has not taken it yet");
+    dead.store(false, Ordering::Relaxed);
+    eventually("forgetting", || !remembered(TOPIC) && !remembered(never_there)).await;
+    assert!(!engine.knows_topic(TOPIC));
+}
+
+#[tokio::test]
 async fn a_deleted_topic_leaves_nothing_and_a_namesake_is_untouched() {
     let memory = MemoryStore::default();
     let (seams, clock) = seams(1);

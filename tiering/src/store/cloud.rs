@@ -45,6 +45,14 @@ pub enum OpenStoreError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The folder is not there, and whoever asks does not make one.
+    #[error(
+        "there is no store {url}: check the folder's name; `longhaul tier init --store {url}` makes a new one"
+    )]
+    Missing {
+        /// The store.
+        url: String,
+    },
     /// The client refuses the options.
     #[error("the store {url} cannot be opened: {detail}")]
     Options {
@@ -55,7 +63,20 @@ pub enum OpenStoreError {
     },
 }
 
-/// Opens a store. Sends nothing yet.
+/// Opens a store that somebody uses already: a folder that is not there is not made. Sends nothing yet.
+///
+/// # Errors
+/// As [`open_store`], and [`OpenStoreError::Missing`].
+pub fn open_existing_store(url: &StoreUrl) -> Result<Arc<dyn Store>, OpenStoreError> {
+    match &url.location {
+        StoreLocation::Folder(folder) if !folder.is_dir() => {
+            Err(OpenStoreError::Missing { url: url.to_string() })
+        }
+        _ => open_store(url),
+    }
+}
+
+/// Opens a store, and makes it where it is a folder. Sends nothing yet.
 pub fn open_store(url: &StoreUrl) -> Result<Arc<dyn Store>, OpenStoreError> {
     let refused = |source: object_store::Error| OpenStoreError::Options {
         url: url.to_string(),
@@ -347,6 +368,18 @@ fn one_line(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_was_mistyped_is_not_made_by_those_who_only_look() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("lkae");
+        let url: StoreUrl = format!("file:{}", folder.display()).parse().unwrap();
+        let refused = open_existing_store(&url).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("there is no store") && refused.contains("tier init"), "{refused}");
+        assert!(!folder.exists());
+        open_store(&url).unwrap();
+        open_existing_store(&url).unwrap();
+    }
 
     #[test]
     fn a_missing_right_is_told_by_name_also_where_the_library_says_it_in_words_alone() {

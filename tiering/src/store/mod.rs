@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-pub use cloud::{OpenStoreError, open_store};
+pub use cloud::{OpenStoreError, open_existing_store, open_store};
 pub use faulty::{Fault, FaultPlan, FaultyStore, Operation};
 pub use probe::{ProbeError, probe_conditional_put};
 pub(crate) use rights::WatchedStore;

@@ -102,7 +102,8 @@ pub enum Isolation {
     ReadCommitted,
 }
 
-/// A run of whole batches.
+/// A part of what a read found. A batch may begin in a file and end in memory, where the file's last whole block ends: only all
+/// pieces of a read together are whole batches.
 #[derive(Clone, Debug)]
 pub enum HotPiece {
     /// A copy.
@@ -142,7 +143,7 @@ impl FileRange {
 /// What a read found.
 #[derive(Clone, Debug)]
 pub struct HotRead {
-    /// Whole batches in order, the first one holding or following the offset asked for; empty at the end of the log.
+    /// Together whole batches in order, the first one holding or following the offset asked for; empty at the end of the log.
     pub pieces: Vec<HotPiece>,
     /// The high watermark at the time of the read.
     pub high_watermark: Offset,

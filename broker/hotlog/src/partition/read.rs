@@ -165,7 +165,7 @@ impl Partition {
         self.pieces(view, first.position..end)
     }
 
-    /// Bytes of a view, as pieces.
+    /// Bytes of a view, as pieces. The file's part ends with its last whole block, which need not be the end of a batch.
     fn pieces(&self, view: &SegmentView, range: Range<u32>) -> Result<Vec<HotPiece>, ReadError> {
         let mut pieces = Vec::new();
         let in_file = range.start..range.end.min(view.written);
@@ -395,7 +395,7 @@ fn ring_spans<'a>(batches: impl Iterator<Item = &'a RingBatch>, end: Offset, lim
 
 /// Copies of whole batches, for those who read a partition to its end.
 impl HotRead {
-    /// All pieces as memory. Blocks on the disk for those that are not.
+    /// All pieces as memory, to be joined by who looks into them. Blocks on the disk for those that are not.
     ///
     /// # Errors
     /// What reading a file gave.

@@ -9,7 +9,7 @@ use super::state::PartitionState;
 use super::{Isolation, Partition};
 use crate::error::ReadError;
 use crate::health::lock;
-use crate::index::MaxTimestamp;
+use crate::index::{MaxTimestamp, SegmentIndex};
 
 /// A batch found by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,23 +40,37 @@ impl Partition {
         timestamp_ms: i64,
         isolation: Isolation,
     ) -> Result<Option<OffsetAndTime>, ReadError> {
+        self.offset_for_time_from(self.log_start(), timestamp_ms, isolation)
+    }
+
+    /// The same among the batches that reach `from` or lie behind it: for who found no such record in the batch before, because the log
+    /// start cuts it.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn offset_for_time_from(
+        &self,
+        from: Offset,
+        timestamp_ms: i64,
+        isolation: Isolation,
+    ) -> Result<Option<OffsetAndTime>, ReadError> {
         let end = match isolation {
             Isolation::ReadUncommitted => self.high_watermark(),
             Isolation::ReadCommitted => self.last_stable_offset(),
         };
-        let from = self.local_log_start();
-        let (sealed, places) = self.sealed_and(from, |state| open_places(state, timestamp_ms))?;
+        let wanted = Young { from: from.max(self.local_log_start()), timestamp_ms };
+        let (sealed, places) = self.sealed_and(wanted.from, |state| open_places(state, wanted))?;
         for meta in sealed {
             let sidecar = self.sidecar(meta.base_offset)?;
-            let Some(position) = sidecar.index.position_of_time(timestamp_ms) else { continue };
+            let Some(position) = wanted.position_in(&sidecar.index) else { continue };
             let view = SegmentView::sealed(&sidecar);
-            if let Some(found) = self.first_young(&view, position, timestamp_ms)? {
+            if let Some(found) = self.first_young(&view, position, wanted)? {
                 return Ok(found.filter_below(end));
             }
         }
         for place in places {
             let found = match place {
-                Place::View(view, position) => self.first_young(&view, position, timestamp_ms)?,
+                Place::View(view, position) => self.first_young(&view, position, wanted)?,
                 Place::Batch(base_offset, time) => Some(self.at(base_offset, time)),
             };
             if let Some(found) = found {
@@ -92,11 +106,10 @@ impl Partition {
         &self,
         view: &SegmentView,
         position: u32,
-        timestamp_ms: i64,
+        wanted: Young,
     ) -> Result<Option<OffsetAndTime>, ReadError> {
-        let log_start = self.log_start();
         let young = self.find_batch(view, position, |found| {
-            found.header.max_timestamp_ms >= timestamp_ms && found.header.last_offset() >= log_start
+            wanted.fits(found.header.max_timestamp_ms, found.header.last_offset())
         })?;
         Ok(young.map(|found| OffsetAndTime {
             batch_base_offset: found.header.base_offset,
@@ -106,12 +119,33 @@ impl Partition {
     }
 
     fn at(&self, batch_base_offset: Offset, max_timestamp_ms: i64) -> OffsetAndTime {
-        let epoch = lock(&self.state).epochs.epoch_of(batch_base_offset);
-        OffsetAndTime {
-            batch_base_offset,
-            max_timestamp_ms,
-            leader_epoch: epoch.unwrap_or(LeaderEpoch::NONE),
-        }
+        let leader_epoch = self.epoch_of(batch_base_offset).unwrap_or(LeaderEpoch::NONE);
+        OffsetAndTime { batch_base_offset, max_timestamp_ms, leader_epoch }
+    }
+
+    /// The epoch that wrote an offset, wherever its bytes are; `None` below the first that the history knows.
+    #[must_use]
+    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
+        lock(&self.state).epochs.epoch_of(offset)
+    }
+}
+
+/// Which batch is looked for: the first that reaches `from` and has a record of that time or later.
+#[derive(Clone, Copy)]
+struct Young {
+    from: Offset,
+    timestamp_ms: i64,
+}
+
+impl Young {
+    fn fits(self, max_timestamp_ms: i64, last_offset: Offset) -> bool {
+        max_timestamp_ms >= self.timestamp_ms && last_offset >= self.from
+    }
+
+    /// Where in a segment to begin; `None` when nothing in it is young enough.
+    fn position_in(self, index: &SegmentIndex) -> Option<u32> {
+        let position = index.position_of_time(self.timestamp_ms)?;
+        Some(position.max(index.position_of_offset(self.from)))
     }
 }
 
@@ -122,18 +156,14 @@ impl OffsetAndTime {
 }
 
 /// Where a batch young enough may be, in order: each open segment outside of the ring, then the ring's first.
-fn open_places(state: &PartitionState, timestamp_ms: i64) -> Vec<Place> {
+fn open_places(state: &PartitionState, wanted: Young) -> Vec<Place> {
     let in_ring = state.ring.front().map_or(state.log_end, |first| first.base_offset);
     let outside = state.open.iter().filter(|segment| segment.base_offset < in_ring);
     let views = outside.filter_map(|segment| {
-        let position = segment.index.position_of_time(timestamp_ms)?;
+        let position = wanted.position_in(&segment.index)?;
         let view = SegmentView::open(state, segment);
         (position < view.end).then_some(Place::View(view, position))
     });
-    let log_start = state.log_start;
-    let young = state
-        .ring
-        .iter()
-        .find(|batch| batch.max_timestamp_ms >= timestamp_ms && batch.last_offset >= log_start);
+    let young = state.ring.iter().find(|batch| wanted.fits(batch.max_timestamp_ms, batch.last_offset));
     views.chain(young.map(|batch| Place::Batch(batch.base_offset, batch.max_timestamp_ms))).collect()
 }

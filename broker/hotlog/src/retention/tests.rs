@@ -67,7 +67,8 @@ fn no_limit_keeps_everything() {
 #[test]
 fn a_log_without_sealed_segments_keeps_its_active_one() {
     let found = expired(&pass(&[], age(0)), LargePass::Stop).unwrap();
-    assert_eq!(found, Expired { below: None, segments: 0, bytes: 0, held_by_future_time: None });
+    let nothing = Expired { below: None, segments: 0, bytes: 0, held_by_future_time: None, alarm: None };
+    assert_eq!(found, nothing);
 }
 
 #[test]
@@ -127,6 +128,66 @@ fn a_clock_that_stepped_does_not_stop_a_pass_by_size() {
     let sealed = ten();
     let since = Some(PassInterval { wall_ms: DAY_MS, steady_ms: 0 });
     assert_eq!(new_start(&Pass { time: PassTime { now_ms: NOW_MS, since }, ..pass(&sealed, size(900)) }), 10);
+}
+
+#[test]
+fn a_clock_that_stepped_keeps_what_is_old_and_not_what_is_beyond_the_size() {
+    let sealed = ten();
+    let since = Some(PassInterval { wall_ms: DAY_MS, steady_ms: 0 });
+    let limits = Limits { age_ms: Some(7 * DAY_MS), size_bytes: Some(900) };
+    let stepped = Pass { time: PassTime { now_ms: NOW_MS, since }, ..pass(&sealed, limits) };
+    let found = expired(&stepped, LargePass::Stop).unwrap();
+    assert_eq!(found.below, Some(Offset(10)), "one segment by size; three would go by age");
+    assert_eq!(found.alarm, Some(RetentionAlarm::ClockStepped { step_ms: DAY_MS }));
+    let steady = Pass { time: PassTime { now_ms: NOW_MS, since: None }, ..stepped };
+    let found = expired(&steady, LargePass::Stop).unwrap();
+    assert_eq!((found.below, found.alarm), (Some(Offset(30)), None));
+}
+
+fn reading(wall_ms: i64, steady_ms: i64) -> ClockReading {
+    ClockReading { wall_ms, steady_ms }
+}
+
+#[test]
+fn a_step_is_remembered_until_the_clock_comes_back() {
+    let mut clock = TrustedClock::new(reading(1_000, 0), MAX_CLOCK_STEP_MS.unsigned_abs());
+    assert_eq!(clock.look(reading(16_000, 15_000)).step_ms(), 0);
+    for pass in 2..10 {
+        let steady_ms = pass * 15_000;
+        assert_eq!(
+            clock.look(reading(1_000 + steady_ms + DAY_MS, steady_ms)).step_ms(),
+            DAY_MS,
+            "pass {pass}"
+        );
+    }
+    assert_eq!(clock.look(reading(151_000, 150_000)).step_ms(), 0);
+    assert_eq!(clock.look(reading(166_000 - DAY_MS, 165_000)).step_ms(), -DAY_MS);
+    assert_eq!(clock.look(reading(181_000 - DAY_MS, 180_000)).step_ms(), -DAY_MS);
+}
+
+#[test]
+fn drift_is_followed_and_a_new_trust_is_believed() {
+    let mut clock = TrustedClock::new(reading(0, 0), MAX_CLOCK_STEP_MS.unsigned_abs());
+    for hour in 1..100 {
+        let steady_ms = hour * 3_600_000;
+        let since = clock.look(reading(steady_ms + hour * 59_000, steady_ms));
+        assert_eq!(since.step_ms(), 59_000, "hour {hour}");
+    }
+    let now = reading(DAY_MS, 0);
+    let shared = TrustedClock::new(reading(0, 0), 1).look(now);
+    let own = TrustedClock::new(now, 1).look(now);
+    assert_eq!(shared.or_closer(None).step_ms(), DAY_MS);
+    assert_eq!(shared.or_closer(Some(own)).step_ms(), 0);
+    assert_eq!(own.or_closer(Some(shared)).step_ms(), 0);
+}
+
+#[test]
+fn alarms_say_how_to_confirm() {
+    let step = RetentionAlarm::ClockStepped { step_ms: 1 }.to_string();
+    assert!(step.contains("setting retention.ms") && step.contains("restarting the broker"), "{step}");
+    let large =
+        RetentionAlarm::LargePass { below: Offset(1), segments: 1, bytes: 1, total_bytes: 1 }.to_string();
+    assert!(large.contains("confirm it by setting retention.ms"), "{large}");
 }
 
 #[test]

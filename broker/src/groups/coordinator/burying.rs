@@ -148,6 +148,7 @@ impl Coordinator {
                 for key in &keys {
                     locked.group.offsets.remove(key);
                 }
+                self.count_offsets(&mut locked);
                 appended
             };
             let committed = partition.commit(appended.ticket).await;

@@ -6,6 +6,7 @@ use hotlog::{LogDirectory, LogOptions, PartitionConfig, PartitionId, Room, Topic
 use wire::ids::{Offset, TopicId};
 
 use super::*;
+use crate::groups::MAX_OFFSETS_PER_GROUP;
 use crate::groups::member::Protocol;
 use crate::partition::poll_once;
 use crate::topics::Topics;
@@ -73,9 +74,22 @@ impl Bench {
     }
 
     async fn commit(&self, offset: i64) -> Result<(), ErrorCode> {
-        let nobody = Caller { member_id: String::new(), instance_id: None, generation: -1 };
         let value = committed(offset, self.coordinator.now_ms());
-        self.coordinator.commit("g", nobody, vec![NewOffset { key: key(), value }]).await
+        self.commit_all(vec![NewOffset { key: key(), value }]).await
+    }
+
+    async fn commit_all(&self, offsets: Vec<NewOffset>) -> Result<(), ErrorCode> {
+        let nobody = Caller { member_id: String::new(), instance_id: None, generation: -1 };
+        self.coordinator.commit("g", nobody, offsets).await
+    }
+
+    /// An offset for a partition of its own, with a note.
+    fn noted(&self, partition: i32, note: &str) -> NewOffset {
+        let value = committed(i64::from(partition), self.coordinator.now_ms());
+        NewOffset {
+            key: ("flights".to_owned(), partition),
+            value: OffsetValue { metadata: note.to_owned(), ..value },
+        }
     }
 
     async fn join(&self, join: Join) -> JoinAnswer {
@@ -217,6 +231,71 @@ fn what_is_described_is_shared_with_the_members() {
     let described = bench.coordinator.describe("g").unwrap().expect("the group was made");
     assert_eq!(described.record.members[0].subscription, metadata);
     assert_eq!(described.record.members[0].subscription.as_ptr(), metadata.as_ptr(), "the bytes were copied");
+}
+
+/// After a checkpoint the batches of an idle partition are read from its file up to a block, from there on from memory.
+#[tokio::test]
+async fn what_a_checkpoint_splits_between_file_and_memory_is_replayed() {
+    let bench = Bench::new();
+    // Batches of 15 KiB, so that the file's last whole block ends inside of one.
+    let note = "n".repeat(3_000);
+    let offsets = (0..40).map(|partition| bench.noted(partition, &note)).collect();
+    assert_eq!(bench.commit_all(offsets).await, Ok(()));
+    bench.directory.checkpoint().unwrap();
+    let limits = hotlog::ReadLimits { max_bytes: 1 << 20, at_least_one_batch: true };
+    let read = bench.log.0.read(Offset(0), limits, hotlog::Isolation::ReadUncommitted).await.unwrap();
+    assert!(read.pieces.len() > 1, "nothing is split: {:?}", read.pieces);
+
+    let next = Coordinator::new(Arc::clone(&bench.clock) as Arc<dyn Clock>, 3_000);
+    next.load(&bench.log.0).await.unwrap();
+    let cell = next.find("g").expect("the group was replayed");
+    let locked = cell.lock();
+    for partition in 0..40 {
+        let value = locked.group.offsets.get("flights", partition).expect("every offset was replayed");
+        assert_eq!((value.offset, &value.metadata), (i64::from(partition), &note));
+    }
+}
+
+#[tokio::test]
+async fn committed_offsets_are_counted_and_have_a_bound() {
+    let bench = Bench::new();
+    let memory = &bench.coordinator.offsets_memory;
+    assert_eq!(bench.commit_all(vec![bench.noted(0, "note")]).await, Ok(()));
+    let one_bytes = memory.held_bytes();
+    assert!(one_bytes > "flights".len() + "note".len());
+    let others = memory.share(COMMITTED_OFFSETS_BYTES - one_bytes).unwrap();
+    assert_eq!(bench.commit_all(vec![bench.noted(0, "nota")]).await, Ok(()), "it takes the place of one");
+    let refused = Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE);
+    assert_eq!(bench.commit_all(vec![bench.noted(0, "a longer note")]).await, refused);
+    assert_eq!(bench.commit_all(vec![bench.noted(1, "note")]).await, refused);
+    assert_eq!(bench.log.0.hot().high_watermark(), Offset(2), "what was refused was written");
+    drop(others);
+    assert_eq!(bench.commit_all(vec![bench.noted(1, "note")]).await, Ok(()));
+    assert_eq!(memory.held_bytes(), 2 * one_bytes);
+
+    let next = Coordinator::new(Arc::clone(&bench.clock) as Arc<dyn Clock>, 3_000);
+    next.load(&bench.log.0).await.unwrap();
+    next.finish_loading();
+    assert_eq!(next.offsets_memory.held_bytes(), 2 * one_bytes, "a start counts what it finds");
+    assert_eq!(bench.coordinator.delete("g").await, Ok(()));
+    assert_eq!(memory.held_bytes(), 0);
+}
+
+#[test]
+fn a_group_at_its_number_of_offsets_goes_on_with_the_partitions_it_has() {
+    let bench = Bench::new();
+    let mut held = crate::groups::offsets::GroupOffsets::default();
+    for partition in 0..MAX_OFFSETS_PER_GROUP as i32 {
+        let NewOffset { key, value } = bench.noted(partition, "");
+        held.apply(key, value, 0);
+    }
+    let admitted = |partition| {
+        let chunk = [bench.noted(0, ""), bench.noted(partition, "")];
+        bench.coordinator.share_for_offsets(&held, &chunk).map(drop)
+    };
+    assert_eq!(admitted(1), Ok(()));
+    let beyond = MAX_OFFSETS_PER_GROUP as i32;
+    assert_eq!(admitted(beyond), Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE));
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ use super::{Coordinator, GroupCell, NewOffset};
 use crate::error_codes;
 use crate::groups::MAX_OFFSETS_PER_GROUP;
 use crate::groups::group::{Caller, Phase};
+use crate::groups::memory::Share;
+use crate::groups::offsets::GroupOffsets;
 use crate::groups::records::Key;
 use crate::partition::{AppendRefused, Partition};
 
@@ -122,14 +124,12 @@ impl Coordinator {
                 .collect();
             let batch = batch_of(&records, self.now_ms());
             let room = partition.reserve(batch.len()).await.map_err(|error| error_codes::of_room(&error))?;
-            let appended = {
+            let (appended, share) = {
                 let mut locked = cell.lock();
                 locked.group.check_commit(caller, self.now_ms())?;
-                if locked.group.offsets.len() + chunk.len() > MAX_OFFSETS_PER_GROUP {
-                    return Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE);
-                }
+                let share = self.share_for_offsets(&locked.group.offsets, &chunk)?;
                 let appended = partition.append(room, &batch, hotlog::Origin::Internal);
-                appended.map_err(|error| error_codes::of_append(&error.into()))?
+                (appended.map_err(|error| error_codes::of_append(&error.into()))?, share)
             };
             let committed = partition.commit(appended.ticket).await;
             committed.map_err(|error| error_codes::of_commit(&error))?;
@@ -137,8 +137,25 @@ impl Coordinator {
             for (at, offset) in (appended.base_offset.0..).zip(chunk) {
                 locked.group.offsets.apply(offset.key, offset.value, at);
             }
+            self.count_offsets(&mut locked);
+            // Given back once the offsets themselves are counted.
+            drop(share);
         }
         Ok(())
+    }
+
+    /// A share for what offsets add to those that a group holds. What takes the place of another of its size is always
+    /// let in, so that at the bounds groups go on with the partitions they have.
+    pub(super) fn share_for_offsets(
+        &self,
+        held: &GroupOffsets,
+        chunk: &[NewOffset],
+    ) -> Result<Share, ErrorCode> {
+        let growth = held.growth(chunk.iter().map(|new| (&new.key, &new.value)));
+        let too_many = growth.offsets > 0 && held.len() + growth.offsets > MAX_OFFSETS_PER_GROUP;
+        // Clients do not try again after this code: it says that there is too much to keep.
+        let share = self.offsets_memory.share(growth.bytes).filter(|_| !too_many);
+        share.ok_or(ErrorCode::INVALID_COMMIT_OFFSET_SIZE)
     }
 }
 

@@ -42,7 +42,7 @@ impl Group {
             && self.pending.values().all(|expires_at_ms| *expires_at_ms <= now_ms)
     }
 
-    /// What members, and ids that were given, take in memory. Offsets have a bound of their own.
+    /// What members, and ids that were given, take in memory. Offsets are counted apart, and have a bound of their own.
     pub(crate) fn held_bytes(&self) -> usize {
         let members: usize = self.members.values().map(Member::held_bytes).sum();
         members + self.pending.keys().map(String::len).sum::<usize>()
