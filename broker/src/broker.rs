@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use hotlog::{LogDirectory, PartitionConfig, PartitionId};
 use rand::RngExt;
@@ -47,6 +48,19 @@ pub(crate) enum ChangeError {
     #[error(transparent)]
     Log(#[from] hotlog::error::CommitError),
 }
+
+/// Something that needs a human, for as long as it does.
+#[derive(Debug)]
+struct Alarm {
+    text: String,
+    /// When it was raised last, by the clock that nobody sets.
+    raised_ms: i64,
+    /// When it was logged last.
+    logged_ms: i64,
+}
+
+/// An alarm whose text changes is logged again after so long.
+const ALARM_LOGGED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// What the broker tells clients about itself.
 #[derive(Clone, Debug)]
@@ -114,7 +128,7 @@ pub(crate) struct Broker {
     producer_ids: tokio::sync::Mutex<std::ops::Range<i64>>,
     /// All producer ids below are durable as taken; read without a lock by every produce.
     next_producer_id: AtomicI64,
-    alarms: Mutex<std::collections::BTreeMap<&'static str, String>>,
+    alarms: Mutex<std::collections::BTreeMap<&'static str, Alarm>>,
     /// The port told to clients.
     port: AtomicI32,
 }
@@ -399,9 +413,25 @@ impl Broker {
 
     /// Says that something needs a human, until it is cleared.
     pub(crate) fn raise_alarm(&self, kind: &'static str, text: String) {
+        let now_ms = self.clock.monotonic_ms();
         let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
-        if alarms.insert(kind, text.clone()).as_ref() != Some(&text) {
+        let before = alarms.get(kind);
+        // One whose figures change at every look would fill the log.
+        let again_ms = i64::try_from(ALARM_LOGGED_AGAIN_AFTER.as_millis()).unwrap_or(i64::MAX);
+        let is_told = before.is_some_and(|alarm| alarm.text == text || now_ms - alarm.logged_ms < again_ms);
+        let logged_ms = before.filter(|_| is_told).map_or(now_ms, |alarm| alarm.logged_ms);
+        if !is_told {
             tracing::warn!(alarm = kind, "{text}");
+        }
+        alarms.insert(kind, Alarm { text, raised_ms: now_ms, logged_ms });
+    }
+
+    /// Says that it is over if it was not raised for so long: for what nobody looks at again by himself.
+    pub(crate) fn clear_alarm_after(&self, kind: &'static str, quiet: Duration) {
+        let since_ms = self.clock.monotonic_ms() - i64::try_from(quiet.as_millis()).unwrap_or(i64::MAX);
+        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        if alarms.get(kind).is_some_and(|alarm| alarm.raised_ms < since_ms) {
+            alarms.remove(kind);
         }
     }
 
@@ -412,7 +442,8 @@ impl Broker {
 
     /// What needs a human.
     pub(crate) fn alarms(&self) -> Vec<String> {
-        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        alarms.values().map(|alarm| alarm.text.clone()).collect()
     }
 }
 

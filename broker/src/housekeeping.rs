@@ -133,6 +133,7 @@ async fn pass_over(broker: &Arc<Broker>, confirmations: &mut Confirmations) {
         }
     }
     tell(broker, "retention", join("; ", alarms));
+    broker.clear_alarm_after("read", READ_ALARM_LASTS);
     let storeless = join(", ", storeless).map(|names| {
         format!(
             "topics are tiered and this broker has no object store, so retention removes nothing of them: {names}; start it \
@@ -141,6 +142,9 @@ async fn pass_over(broker: &Arc<Broker>, confirmations: &mut Confirmations) {
     });
     tell(broker, "tiered-without-store", storeless);
 }
+
+/// How long a read that failed is an alarm: nobody but its readers says whether it still fails.
+const READ_ALARM_LASTS: Duration = Duration::from_secs(600);
 
 /// Raises an alarm, or clears it where there is nothing to tell.
 fn tell(broker: &Broker, kind: &'static str, text: Option<String>) {

@@ -70,12 +70,13 @@ pub const DELETE_GRACE: Duration = Duration::from_secs(300);
 pub const RETENTION_SHARE_PERCENT: u64 = 50;
 /// Partitions with fewer live segments are exempt from the share rule.
 pub const RETENTION_SHARE_MIN_SEGMENTS: u64 = 8;
-/// A wall clock that stands further than this from where it was last trusted, by the monotonic one, stops deletion by age.
+/// A wall clock that is further ahead than this of where it was last trusted, by the monotonic one, is an alarm where old
+/// segments stay for it.
 pub const CLOCK_JUMP: Duration = Duration::from_secs(3600);
 /// How often objects that are noted as damaged are read again, to see whether somebody put them back.
 pub const QUARANTINE_LOOK: Duration = Duration::from_secs(300);
-/// Objects of a partition that one such look reads; it ends with the first that is still damaged.
-pub const QUARANTINE_LOOK_OBJECTS: usize = 8;
+/// The longest pause between such looks, while what is there stays damaged: each reads an object up to the damage.
+pub const QUARANTINE_LOOK_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// Smallest range that a reader asks for.
 pub const RANGE_FIRST_BYTES: u64 = 1 << 20;

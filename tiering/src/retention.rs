@@ -40,9 +40,9 @@ pub(crate) struct Verdict {
 /// Why a pass kept what is due by age. An alarm, not a failure: the data is there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RetentionAlarm {
-    /// The wall clock cannot be trusted.
+    /// The wall clock is ahead of the time that passed.
     #[error(
-        "the machine's clock stepped by {moved_ms} ms: nothing is deleted by age; set it right, or, if it is right now, \
+        "the machine's clock stepped by {moved_ms} ms: retention tells ages without that; set it right, or, if it is right now, \
          confirm that by setting retention.ms of the topic to another value, or by restarting the broker"
     )]
     Clock {
@@ -62,37 +62,37 @@ pub enum RetentionAlarm {
     },
 }
 
-/// Which segments may go. A guard stops those that are due by age only: no clock makes a log look larger than it is.
+/// Which segments may go. Ages are told without a step forward of the wall clock, and a guard stops what would go by age:
+/// no clock makes a log look larger than it is.
 pub(crate) fn verdict(pass: &Pass<'_>) -> Verdict {
     if !pass.policy.delete {
         return Verdict::default();
     }
     let by_size = due_by_size(pass);
-    let by_age = due_by_age(pass);
-    let alarm = if by_age > by_size { guard(pass, by_age) } else { None };
-    let due = if alarm.is_some() { by_size } else { by_age.max(by_size) };
-    Verdict { start: due.checked_sub(1).map(|last| pass.oldest[last].next_offset), alarm }
+    let by_wall = due_by_age(pass, pass.now_ms);
+    let trusted_ms = pass.now_ms.saturating_sub(pass.clock_moved_ms.max(0));
+    let by_age = if pass.asked { by_wall } else { due_by_age(pass, trusted_ms) };
+    let too_much = if by_age > by_size { too_large_a_share(pass, by_age) } else { None };
+    let due = if too_much.is_some() { by_size } else { by_age.max(by_size) };
+    let is_ahead = i128::from(pass.clock_moved_ms) > CLOCK_JUMP.as_millis() as i128;
+    let kept_by_clock = !pass.asked && is_ahead && by_wall > due;
+    let clock = kept_by_clock.then_some(RetentionAlarm::Clock { moved_ms: pass.clock_moved_ms });
+    Verdict { start: due.checked_sub(1).map(|last| pass.oldest[last].next_offset), alarm: too_much.or(clock) }
 }
 
-/// What forbids that the oldest `due` segments go by age.
-fn guard(pass: &Pass<'_>, due: usize) -> Option<RetentionAlarm> {
-    if pass.asked {
-        return None;
-    }
-    if pass.clock_moved_ms.unsigned_abs() > CLOCK_JUMP.as_millis() as u64 {
-        return Some(RetentionAlarm::Clock { moved_ms: pass.clock_moved_ms });
-    }
+/// The alarm, where the oldest `due` segments are more than may go by age at once.
+fn too_large_a_share(pass: &Pass<'_>, due: usize) -> Option<RetentionAlarm> {
     let due_bytes: u64 = pass.oldest[..due].iter().map(|row| row.raw_bytes).sum();
     let live_bytes = pass.totals.raw_bytes.max(1);
     let is_large = u128::from(due_bytes) * 100 > u128::from(live_bytes) * u128::from(RETENTION_SHARE_PERCENT);
-    let stops = is_large && pass.totals.segments >= RETENTION_SHARE_MIN_SEGMENTS;
+    let stops = !pass.asked && is_large && pass.totals.segments >= RETENTION_SHARE_MIN_SEGMENTS;
     stops.then_some(RetentionAlarm::Share { due_bytes, live_bytes })
 }
 
 /// How many of the oldest rows are older than `retention.ms`, by record time; without one, by the time of archiving.
-fn due_by_age(pass: &Pass<'_>) -> usize {
+fn due_by_age(pass: &Pass<'_>, now_ms: i64) -> usize {
     let Some(retention_ms) = pass.policy.retention_ms else { return 0 };
-    let limit = pass.now_ms.saturating_sub(retention_ms);
+    let limit = now_ms.saturating_sub(retention_ms);
     let is_due = |row: &SegmentRow| {
         let time = if row.max_timestamp_ms >= 0 { row.max_timestamp_ms } else { row.archived_at_ms };
         time < limit

@@ -5,15 +5,20 @@
 //! (`local.retention.ms`, `local.retention.bytes`, KIP-405).
 //! Does not own: moving the log start, deleting files, reading clocks.
 //!
-//! What leaves for good is guarded: a pass that would take more than a set share of the log takes nothing, one whose
-//! clock moved apart from the machine's steady one takes nothing by age, and both raise an alarm. A wrong clock then
-//! costs space, not data; [`TrustedClock`] remembers the step for as long as it lasts. Only whole segments from the
-//! front go, never one at or above the limit that the caller gives.
+//! What leaves for good by age is guarded: a pass that would take more than a set share of the log takes nothing by age
+//! and raises an alarm. Where the wall clock moved ahead of the machine's steady one, ages are told by the time that did
+//! pass, which costs space and no data; [`TrustedClock`] remembers the step for as long as it lasts, and a large one
+//! raises an alarm. No clock makes a log look larger than it is, so what is beyond the limit of size goes in any case.
+//! Only whole segments from the front go, never one at or above the limit that the caller gives.
 
 use wire::ids::Offset;
 
 /// How far the wall clock may stand from where it was last trusted, by the steady clock.
 pub const MAX_CLOCK_STEP_MS: i64 = 60_000;
+
+/// A step forward that keeps old segments is told from here on: less is a paused machine or a clock that was set late,
+/// and keeps them so much longer without a word.
+pub const ALARMING_CLOCK_STEP_MS: i64 = 3_600_000;
 
 /// A pass that takes no more segments than this is never stopped for its share: of a short log, one segment
 /// can be most.
@@ -181,20 +186,20 @@ pub struct Expired {
     /// A segment that only its record time, which lies in the future, keeps from going by age; so it and all
     /// behind it stay however old they are.
     pub held_by_future_time: Option<Offset>,
-    /// Why some that are too old stay although others go by size.
+    /// Why some that are too old by the wall clock stay, although others go.
     pub alarm: Option<RetentionAlarm>,
 }
 
 /// Why a pass takes less than there was to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RetentionAlarm {
-    /// The wall clock moved apart from the steady one, and has not come back.
+    /// The wall clock moved ahead of the steady one, and has not come back.
     #[error(
-        "retention by age stopped: the machine's clock stepped by {step_ms} ms; set it right, or, if it is right now, \
-         confirm that by setting retention.ms of the topic to another value, or by restarting the broker"
+        "the machine's clock stepped by {step_ms} ms: retention tells ages without that; set it right, or, if it is \
+         right now, confirm that by setting retention.ms of the topic to another value, or by restarting the broker"
     )]
     ClockStepped {
-        /// How far; negative for a step back.
+        /// How far.
         step_ms: i64,
     },
     /// The pass would take more than [`MAX_PASS_PERCENT`].
@@ -229,29 +234,40 @@ pub enum LargePass {
 /// # Errors
 /// An alarm, when there was something to take and a guard forbids it.
 pub fn expired(pass: &Pass<'_>, large: LargePass) -> Result<Expired, RetentionAlarm> {
-    let (old, oversized) = beyond_limits(pass);
-    let step_ms = clock_step(pass.time).filter(|_| old > oversized);
-    // A wrong clock makes records look old; it does not make a log look large.
-    let taken = if step_ms.is_some() { oversized } else { old.max(oversized) };
-    let alarm = step_ms.map(|step_ms| RetentionAlarm::ClockStepped { step_ms });
+    let (old_by_wall, oversized) = beyond_limits(pass);
+    let step_ms = step_forward_ms(pass.time);
+    let old = step_ms.map_or(old_by_wall, |step_ms| {
+        let time = PassTime { now_ms: pass.time.now_ms.saturating_sub(step_ms), ..pass.time };
+        beyond_limits(&Pass { time, ..*pass }).0
+    });
+    let mut taken = old.max(oversized);
+    let mut alarm = step_ms
+        .filter(|step_ms| *step_ms > ALARMING_CLOCK_STEP_MS && old_by_wall > taken)
+        .map(|step_ms| RetentionAlarm::ClockStepped { step_ms });
+    if large == LargePass::Stop
+        && old > oversized
+        && let Some(too_much) = large_pass(pass, old)
+    {
+        (taken, alarm) = (oversized, Some(too_much));
+    }
     if let Some(alarm) = alarm
         && taken == 0
     {
         return Err(alarm);
     }
     let bytes = total(&pass.sealed[..taken]);
-    let total_bytes = total(pass.sealed);
     let below = taken.checked_sub(1).map(|last| pass.sealed[last].next_offset);
-    let share_is_large = u128::from(bytes) * 100 > u128::from(total_bytes) * u128::from(MAX_PASS_PERCENT);
-    if let Some(below) = below
-        && large == LargePass::Stop
-        && taken > UNGUARDED_SEGMENTS
-        && share_is_large
-    {
-        return Err(RetentionAlarm::LargePass { below, segments: taken, bytes, total_bytes });
-    }
     let held_by_future_time = held_by_future_time(pass, taken);
     Ok(Expired { below, segments: taken, bytes, held_by_future_time, alarm })
+}
+
+/// The alarm, where the first `taken` segments are more than one pass may take.
+fn large_pass(pass: &Pass<'_>, taken: usize) -> Option<RetentionAlarm> {
+    let below = pass.sealed[taken.checked_sub(1)?].next_offset;
+    let (bytes, total_bytes) = (total(&pass.sealed[..taken]), total(pass.sealed));
+    let share_is_large = u128::from(bytes) * 100 > u128::from(total_bytes) * u128::from(MAX_PASS_PERCENT);
+    let is_stopped = taken > UNGUARDED_SEGMENTS && share_is_large;
+    is_stopped.then_some(RetentionAlarm::LargePass { below, segments: taken, bytes, total_bytes })
 }
 
 /// How many segments from the front need no local copy any more. The caller's `below` says how far the store
@@ -295,9 +311,10 @@ fn held_by_future_time(pass: &Pass<'_>, taken: usize) -> Option<Offset> {
     (written_long_ago && holder.max_timestamp_ms > pass.time.now_ms).then_some(holder.base_offset)
 }
 
-fn clock_step(time: PassTime) -> Option<i64> {
-    let step_ms = time.since?.step_ms();
-    (step_ms.unsigned_abs() > MAX_CLOCK_STEP_MS.unsigned_abs()).then_some(step_ms)
+/// How far the wall clock is ahead of the time that passed, where that is more than drift. One that went back only
+/// makes records look younger.
+fn step_forward_ms(time: PassTime) -> Option<i64> {
+    time.since.map(PassInterval::step_ms).filter(|step_ms| *step_ms > MAX_CLOCK_STEP_MS)
 }
 
 fn total(segments: &[SealedFacts]) -> u64 {

@@ -88,12 +88,21 @@ fn a_clock_that_jumped_deletes_nothing_by_age() {
 #[test]
 fn a_guard_does_not_keep_what_is_beyond_the_size() {
     let rows = rows(10);
-    let jumped = Pass { clock_moved_ms: -4_000_000, ..pass(&rows, Some(7_000), Some(900)) };
-    let alarm = RetentionAlarm::Clock { moved_ms: -4_000_000 };
+    let jumped = Pass { clock_moved_ms: 4_000_000, ..pass(&rows, Some(7_000), Some(900)) };
+    let alarm = RetentionAlarm::Clock { moved_ms: 4_000_000 };
     assert_eq!(verdict(&jumped), Verdict { start: Some(Offset(10)), alarm: Some(alarm) });
     let large = pass(&rows, Some(1_000), Some(900));
     assert_eq!(verdict(&large).start, Some(Offset(10)));
     assert!(verdict(&large).alarm.is_some());
+}
+
+#[test]
+fn ages_are_told_without_a_step_forward_and_one_back_alarms_nobody() {
+    let rows = rows(10);
+    let paused = Pass { clock_moved_ms: 1_000, ..pass(&rows, Some(7_000), None) };
+    assert_eq!(new_start(&paused), Some(Offset(20)), "the third is due a second later");
+    let back = Pass { clock_moved_ms: -4_000_000, ..pass(&rows, Some(7_000), None) };
+    assert_eq!(new_start(&back), Some(Offset(30)));
 }
 
 #[test]

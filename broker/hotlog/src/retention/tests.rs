@@ -107,41 +107,56 @@ fn a_short_log_may_lose_its_few_segments() {
     assert_eq!(new_start(&pass(&ten()[..2], age(0))), 20);
 }
 
+/// A pass with these limits, whose wall clock moved by so much while no time passed.
+fn stepped(sealed: &[SealedFacts], limits: Limits, step_ms: i64) -> Pass<'_> {
+    let since = Some(PassInterval { wall_ms: step_ms, steady_ms: 0 });
+    Pass { time: PassTime { now_ms: NOW_MS, since }, ..pass(sealed, limits) }
+}
+
 #[test]
-fn a_clock_that_stepped_stops_the_pass() {
+fn ages_are_told_without_a_step_forward_and_a_large_one_alarms() {
     let sealed = ten();
-    for (wall_ms, steady_ms, step_ms) in [(DAY_MS, 300_000, DAY_MS - 300_000), (-5_000, 300_000, -305_000)] {
-        let since = Some(PassInterval { wall_ms, steady_ms });
-        let stepped = Pass { time: PassTime { now_ms: NOW_MS, since }, ..pass(&sealed, age(8 * DAY_MS)) };
-        assert_eq!(expired(&stepped, LargePass::Stop), Err(RetentionAlarm::ClockStepped { step_ms }));
-        assert_eq!(expired(&stepped, LargePass::Allowed), Err(RetentionAlarm::ClockStepped { step_ms }));
-    }
-    let since = Some(PassInterval { wall_ms: 301_000, steady_ms: 300_000 });
+    let ahead = stepped(&sealed, age(8 * DAY_MS), 2 * DAY_MS);
+    let alarm = RetentionAlarm::ClockStepped { step_ms: 2 * DAY_MS };
+    assert_eq!(expired(&ahead, LargePass::Stop), Err(alarm));
+    assert_eq!(expired(&ahead, LargePass::Allowed), Err(alarm));
+    let found = expired(&stepped(&sealed, age(7 * DAY_MS), DAY_MS), LargePass::Stop).unwrap();
+    let told = (found.below, found.alarm);
+    assert_eq!(told, (Some(Offset(20)), Some(RetentionAlarm::ClockStepped { step_ms: DAY_MS })));
+}
+
+#[test]
+fn a_pause_of_minutes_and_a_step_back_alarm_nobody() {
+    let sealed = ten();
     assert_eq!(
-        new_start(&Pass { time: PassTime { now_ms: NOW_MS, since }, ..pass(&sealed, age(8 * DAY_MS)) }),
-        20
+        new_start(&stepped(&sealed, age(8 * DAY_MS - 1), 600_000)),
+        20,
+        "the third is due in ten minutes"
     );
+    assert_eq!(
+        expired(&stepped(&sealed, age(8 * DAY_MS - 1), 600_000), LargePass::Stop).unwrap().alarm,
+        None
+    );
+    assert_eq!(new_start(&stepped(&sealed, age(8 * DAY_MS), 1_000)), 20);
+    let back = expired(&stepped(&sealed, age(8 * DAY_MS), -DAY_MS), LargePass::Stop).unwrap();
+    assert_eq!((back.below, back.alarm), (Some(Offset(20)), None));
 }
 
 #[test]
-fn a_clock_that_stepped_does_not_stop_a_pass_by_size() {
+fn no_guard_keeps_what_is_beyond_the_size() {
     let sealed = ten();
-    let since = Some(PassInterval { wall_ms: DAY_MS, steady_ms: 0 });
-    assert_eq!(new_start(&Pass { time: PassTime { now_ms: NOW_MS, since }, ..pass(&sealed, size(900)) }), 10);
-}
-
-#[test]
-fn a_clock_that_stepped_keeps_what_is_old_and_not_what_is_beyond_the_size() {
-    let sealed = ten();
-    let since = Some(PassInterval { wall_ms: DAY_MS, steady_ms: 0 });
+    assert_eq!(new_start(&stepped(&sealed, size(900), DAY_MS)), 10);
     let limits = Limits { age_ms: Some(7 * DAY_MS), size_bytes: Some(900) };
-    let stepped = Pass { time: PassTime { now_ms: NOW_MS, since }, ..pass(&sealed, limits) };
-    let found = expired(&stepped, LargePass::Stop).unwrap();
+    let found = expired(&stepped(&sealed, limits, 5 * DAY_MS), LargePass::Stop).unwrap();
     assert_eq!(found.below, Some(Offset(10)), "one segment by size; three would go by age");
-    assert_eq!(found.alarm, Some(RetentionAlarm::ClockStepped { step_ms: DAY_MS }));
-    let steady = Pass { time: PassTime { now_ms: NOW_MS, since: None }, ..stepped };
-    let found = expired(&steady, LargePass::Stop).unwrap();
-    assert_eq!((found.below, found.alarm), (Some(Offset(30)), None));
+    assert_eq!(found.alarm, Some(RetentionAlarm::ClockStepped { step_ms: 5 * DAY_MS }));
+
+    // A topic whose writers are faster than its passes: all but its limit goes, every time.
+    assert_eq!(new_start(&pass(&sealed, size(150))), 90);
+    let limits = Limits { age_ms: Some(2 * DAY_MS), size_bytes: Some(350) };
+    let found = expired(&pass(&sealed, limits), LargePass::Stop).unwrap();
+    assert_eq!(found.below, Some(Offset(70)), "eight would go by age, and that is more than a pass may take");
+    assert!(matches!(found.alarm, Some(RetentionAlarm::LargePass { segments: 8, .. })));
 }
 
 fn reading(wall_ms: i64, steady_ms: i64) -> ClockReading {
@@ -244,7 +259,10 @@ proptest! {
                 let gone = &sealed[..found.segments];
                 prop_assert!(gone.iter().all(|segment| segment.next_offset <= pass.below));
                 prop_assert_eq!(found.bytes, total(gone));
-                prop_assert!(found.segments <= UNGUARDED_SEGMENTS || found.bytes * 2 <= total(&sealed));
+                let left = total(&sealed[found.segments..]) + pass.active_bytes;
+                let is_by_size = limits.size_bytes.is_some_and(|limit| left >= limit);
+                let is_small = found.segments <= UNGUARDED_SEGMENTS || found.bytes * 2 <= total(&sealed);
+                prop_assert!(is_small || is_by_size);
                 for (number, segment) in gone.iter().enumerate() {
                     let old = limits.age_ms.is_some_and(|age_ms| NOW_MS - segment.age_time_ms() > age_ms);
                     let left = total(&sealed[number + 1..]) + pass.active_bytes;

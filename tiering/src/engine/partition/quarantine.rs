@@ -6,18 +6,22 @@
 //! Only the owner of the prefix may change a manifest, so `longhaul tier verify`, which anybody may run, lifts nothing:
 //! an operator who put an object back waits for the broker's next look.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use wire::ids::Offset;
 
 use super::{Keeper, StepError};
-use crate::limits::{QUARANTINE_LOOK, QUARANTINE_LOOK_OBJECTS};
+use crate::limits::{QUARANTINE_LOOK, QUARANTINE_LOOK_MAX};
 use crate::manifest::{PartitionEdit, SegmentRow};
-use crate::whole_object;
+use crate::whole_object::{self, Fault};
 
 /// When noted objects are looked at, and how far round they were.
 #[derive(Debug)]
 pub(super) struct Looks {
     due: Instant,
+    /// Until the next: it grows while what is there stays damaged, since every look reads it up to the damage.
+    pause: Duration,
     /// Objects up to here had their turn.
     after: Option<Offset>,
 }
@@ -25,7 +29,20 @@ pub(super) struct Looks {
 impl Looks {
     /// The first look is due at once: what was put back before a start needs not wait.
     pub(super) fn new() -> Self {
-        Looks { due: Instant::now(), after: None }
+        Looks { due: Instant::now(), pause: QUARANTINE_LOOK, after: None }
+    }
+
+    /// An object was not whole, or not to be had.
+    fn failed(&mut self, fault: &Fault) {
+        self.due = crate::timers::after(self.pause);
+        if matches!(fault, Fault::Object(_)) {
+            self.pause = (self.pause * 2).min(QUARANTINE_LOOK_MAX);
+        }
+    }
+
+    /// Somebody put an object back, or one was noted: the next look comes as soon as ever.
+    fn hope(&mut self, due: Instant) {
+        (self.due, self.pause) = (due, QUARANTINE_LOOK);
     }
 }
 
@@ -49,35 +66,36 @@ impl Keeper {
                 rows.map(|row| PartitionEdit::Quarantine { attempt: row.attempt, on: true }).collect()
             })
             .await?;
+        self.looks.hope(crate::timers::after(QUARANTINE_LOOK));
         Ok(())
     }
 
-    /// Reads noted objects again, whole, and lifts the note of those that are good; the first one that is not ends it.
+    /// Reads the noted object whose turn it is, whole, and lifts its note if it is good; the next one then follows at once.
     pub(super) async fn look_at_damaged(&mut self) -> Result<(), StepError> {
         if Instant::now() < self.looks.due {
             return Ok(());
         }
-        self.looks.due = crate::timers::after(QUARANTINE_LOOK);
-        for _ in 0..QUARANTINE_LOOK_OBJECTS {
-            let Some(row) = whose_turn(&self.committer.state().segments, self.looks.after) else {
-                return Ok(());
-            };
-            self.looks.after = Some(row.base_offset);
-            let log = &self.tiered.source.log;
-            let key = whole_object::key(log, &row);
-            if let Err(fault) = whole_object::check(&*self.engine.store, log, &row).await {
-                tracing::debug!(%key, %fault, "a damaged object is not whole yet");
-                return Ok(());
-            }
-            self.committer
-                .commit(|manifest| {
-                    let noted = manifest.row(row.attempt).is_some_and(|row| row.quarantined);
-                    let edit = PartitionEdit::Quarantine { attempt: row.attempt, on: false };
-                    if noted { vec![edit] } else { Vec::new() }
-                })
-                .await?;
-            tracing::info!(%key, "an object that was damaged is whole again");
+        let Some(row) = whose_turn(&self.committer.state().segments, self.looks.after) else {
+            self.looks.due = crate::timers::after(QUARANTINE_LOOK);
+            return Ok(());
+        };
+        self.looks.after = Some(row.base_offset);
+        let log = &self.tiered.source.log;
+        let key = whole_object::key(log, &row);
+        if let Err(fault) = whole_object::check(&*self.engine.store, log, &row).await {
+            tracing::debug!(%key, %fault, "a damaged object is not whole yet");
+            self.looks.failed(&fault);
+            return Ok(());
         }
+        self.looks.hope(Instant::now());
+        self.committer
+            .commit(|manifest| {
+                let noted = manifest.row(row.attempt).is_some_and(|row| row.quarantined);
+                let edit = PartitionEdit::Quarantine { attempt: row.attempt, on: false };
+                if noted { vec![edit] } else { Vec::new() }
+            })
+            .await?;
+        tracing::info!(%key, "an object that was damaged is whole again");
         Ok(())
     }
 }
@@ -104,6 +122,18 @@ mod tests {
             aborted: 0,
             quarantined,
         }
+    }
+
+    #[test]
+    fn what_stays_damaged_is_read_ever_less_often() {
+        let mut looks = Looks::new();
+        let damaged = Fault::Object(crate::object::ObjectError::Magic);
+        for _ in 0..20 {
+            looks.failed(&damaged);
+        }
+        assert_eq!(looks.pause, QUARANTINE_LOOK_MAX);
+        looks.hope(Instant::now());
+        assert_eq!(looks.pause, QUARANTINE_LOOK);
     }
 
     #[test]
