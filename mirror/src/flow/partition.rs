@@ -370,6 +370,8 @@ impl Running<'_> {
             }
             Ok(Checked { answer, .. }) => self.take_fetch_error(answer.code).await,
             Err(TailError::Event(event)) => self.halt_at_source(event).await,
+            // The session closes the source when it ends.
+            Err(TailError::Request(_)) if self.task.stop.is_cancelled() => {}
             Err(TailError::Request(error)) => {
                 self.task.board.change(&self.task.flow, |flow| flow.last_error = Some(error.to_string()));
                 self.note_missing(matches!(error, RequestError::UnknownPartition(_))).await;

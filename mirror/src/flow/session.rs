@@ -114,7 +114,11 @@ impl Session<'_> {
         claimed.stop.cancel();
         // A drain brings in what the target has. Whoever waits for the source now, which may hang, would hold it up.
         self.source.close().await;
-        self.drain(&mut tasks).await;
+        match claimed.writer.ended_by() {
+            // Who was replaced can write nothing down any more, and moves no group either.
+            Some(_) => tasks.shutdown().await,
+            None => self.drain(&mut tasks).await,
+        }
         copied
     }
 

@@ -12,16 +12,21 @@ use std::time::Duration;
 
 use client::fetch::{FetchFrom, FetchRound, Fetched as Answer};
 use client::{CallError, Cluster, Isolation, Lane, RequestError, TopicPartition};
+use tokio::time::sleep;
 use wire::{ErrorCode, LeaderEpoch, Offset, TopicId};
 
 use super::PartitionTask;
 use crate::copier::plan::{Planner, ReadTo};
+use crate::events::EventKind;
 use crate::flow::log_ends;
 use crate::flow::tail::TailError;
 use crate::offset_map::SourceOffset;
 use crate::recovery::{SourceEpoch, SourceLog, expect_read, expect_source};
 
 const FETCH_WAIT: Duration = Duration::from_millis(500);
+/// How often in a row a log must end below what was read before that is believed: under a new leader the end that some
+/// brokers show stands, for a moment, below what the leader before had shown.
+const SHRUNK_FOR_LOOKS: u32 = 10;
 
 /// A partition of the source.
 #[derive(Clone, Debug)]
@@ -89,12 +94,19 @@ impl Source {
 
     /// Whether the log still holds what was read of it, and `next`. Answers the leader that it had by then, at least.
     pub(super) async fn check(&self, next: SourceOffset, read: ReadTo) -> Result<LeaderEpoch, TailError> {
-        let leader = self.cluster.leader(&self.partition).await?;
-        let (log_start, end) = log_ends(&self.cluster, &self.partition, Isolation::ReadUncommitted).await?;
-        let (log_start, end) = (SourceOffset(log_start.0), SourceOffset(end.0));
-        let epoch = self.epoch_end(read.epoch).await?;
-        expect_source(next, read, SourceLog { log_start, end, epoch }).map_err(TailError::Event)?;
-        Ok(leader.epoch)
+        let mut shrunk_looks = 0;
+        loop {
+            let leader = self.cluster.leader(&self.partition).await?;
+            let ends = log_ends(&self.cluster, &self.partition, Isolation::ReadUncommitted).await?;
+            let (log_start, end) = (SourceOffset(ends.0.0), SourceOffset(ends.1.0));
+            let epoch = self.epoch_end(read.epoch).await?;
+            match expect_source(next, read, SourceLog { log_start, end, epoch }) {
+                Ok(()) => return Ok(leader.epoch),
+                Err(EventKind::LogShrank { .. }) if shrunk_looks < SHRUNK_FOR_LOOKS => shrunk_looks += 1,
+                Err(event) => return Err(TailError::Event(event)),
+            }
+            sleep(FETCH_WAIT).await;
+        }
     }
 
     /// Where an epoch that was read ends now.
