@@ -207,7 +207,8 @@ fn common_end(read: ReadTo, found: SourceEpoch) -> Option<SourceOffset> {
         // It never had a leader of that epoch, or does not know it any more: nothing of it can be there.
         SourceEpoch { end, .. } if end.0 < 0 => read.since,
         // An older epoch in its stead: its end may lie beyond what was read, for another leader may have written more
-        // under it (KIP-279).
+        // under it (KIP-279). A compacted log whose replica was built anew may lack an epoch of which nothing is left:
+        // that looks the same, and pauses as well rather than be guessed at.
         SourceEpoch { leader_epoch, end } if (0..read.epoch).contains(&leader_epoch) => end.min(read.since),
         SourceEpoch { end, .. } => end,
     };
