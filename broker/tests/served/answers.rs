@@ -1,13 +1,8 @@
 //! Answers that clients rely on, each as Apache Kafka 4.3.1 gives it, also after a restart.
 
-#![allow(missing_docs, reason = "a test has no users")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
 use std::time::Duration;
 
-use support::{Client, Served, now_ms, records};
+use crate::support::{Client, Served, now_ms, records};
 use wire::ErrorCode;
 use wire::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use wire::api::create_topics::{

@@ -1,7 +1,5 @@
 //! A broker within the test, and a client that says exactly what the test wants said.
 
-#![allow(dead_code, reason = "each test program uses a part")]
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;

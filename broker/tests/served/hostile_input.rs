@@ -1,14 +1,9 @@
 //! What hostile or broken clients send: each gets its answer or is closed, and nobody else notices.
 
-#![allow(missing_docs, reason = "a test has no users")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
 use std::sync::Mutex;
 
+use crate::support::{Client, Served, batch, now_ms, records};
 use bytes::Bytes;
-use support::{Client, Served, batch, now_ms, records};
 use wire::ErrorCode;
 use wire::api::api_versions::ApiVersionsRequest;
 use wire::api::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
