@@ -1,15 +1,12 @@
 //! Random lives of a log against a plain list of batches: append, truncate, move the start, checkpoint, stop, kill.
 
-#![allow(clippy::unwrap_used, reason = "a test program")]
-
-mod support;
-
 use std::sync::Arc;
 
 use hotlog::{FlushMode, Partition, PartitionConfig};
 use proptest::prelude::*;
-use support::{Log, all_batches, batch, topic};
 use wire::ids::Offset;
+
+use crate::support::{Log, all_batches, batch, topic};
 
 const CONFIG: PartitionConfig =
     PartitionConfig { segment_bytes: 60_000, segment_ms: i64::MAX, producer_expiration_ms: i64::MAX };

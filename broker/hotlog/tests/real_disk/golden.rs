@@ -1,10 +1,6 @@
 //! The journal's and the checkpoint's first format, byte for byte: today's code reads what was written then, and writes the same.
 //!
-//! `HOTLOG_WRITE_GOLDEN=1 cargo test -p hotlog --test golden` writes the files anew, for a new version of a format only.
-
-#![allow(clippy::unwrap_used, reason = "a test program")]
-
-mod support;
+//! `HOTLOG_WRITE_GOLDEN=1 cargo test -p hotlog --test real_disk golden` writes the files anew, for a new version of a format only.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,8 +11,9 @@ use hotlog::{
     FlushMode, LogBeginning, LogDirectory, LogOptions, Origin, Partition, PartitionConfig, PartitionId,
     TopicDirectory,
 };
-use support::{all_batches, batch, block_on, producer_batch, topic};
 use wire::ids::Offset;
+
+use crate::support::{all_batches, batch, block_on, producer_batch, topic};
 
 /// The smallest journal; its zeros behind the last commit are not kept in the repository.
 const JOURNAL_BYTES: u64 = 256 << 10;

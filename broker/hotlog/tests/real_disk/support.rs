@@ -1,8 +1,5 @@
 //! A log directory in a temporary folder, and batches to put into it.
 
-#![allow(dead_code, reason = "each test program uses a part")]
-#![allow(clippy::unwrap_used, reason = "only tests come here")]
-
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,7 +15,11 @@ use wire::batch::{BatchBuilder, BatchOptions, Batches, NewRecord, ProducerFields
 use wire::ids::{Offset, ProducerEpoch, ProducerId, TopicId};
 
 /// A small journal, so that tests go round it often.
-pub(crate) const JOURNAL_BYTES: u64 = 512 << 10;
+const JOURNAL_BYTES: u64 = 512 << 10;
+
+pub(crate) const MODES: [FlushMode; 2] = [FlushMode::Ack, FlushMode::Os];
+
+pub(crate) const ONE_BATCH: ReadLimits = ReadLimits { max_bytes: 1, at_least_one_batch: true };
 
 pub(crate) fn topic(number: u8) -> TopicId {
     TopicId([number + 1; 16])
@@ -87,12 +88,12 @@ pub(crate) fn all_batches(partition: &Partition) -> Vec<Vec<u8>> {
 
 pub(crate) struct Log {
     folder: tempfile::TempDir,
-    pub(crate) mode: FlushMode,
+    mode: FlushMode,
     directory: Option<LogDirectory>,
     pub(crate) topics: TopicDirectory,
     pub(crate) report: RecoveryReport,
     pub(crate) accept_loss: bool,
-    pub(crate) start_above: u32,
+    start_above: u32,
 }
 
 impl Log {
@@ -117,7 +118,7 @@ impl Log {
         log
     }
 
-    pub(crate) fn options(&self) -> LogOptions {
+    fn options(&self) -> LogOptions {
         let mut options = LogOptions::new(self.folder.path().join("log"));
         options.flush = self.mode;
         options.journal_bytes = JOURNAL_BYTES;

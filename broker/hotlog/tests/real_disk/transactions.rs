@@ -1,19 +1,16 @@
 //! Transactions' state through the log: what is open, where read-committed readers stop, and which transactions were aborted, after
 //! kills, checkpoints, rolls, stops and lost sidecars.
 
-#![allow(clippy::unwrap_used, reason = "a test program")]
-
-mod support;
-
 use std::sync::Arc;
 
 use hotlog::partition::{Isolation, ReadLimits};
 use hotlog::{FlushMode, Origin, Partition, PartitionConfig};
-use support::{Log, block_on, topic};
 use wire::batch::{
     BatchBuilder, BatchOptions, Batches, EndMarker, EndMarkerPlace, NewRecord, ProducerFields, TransactionEnd,
 };
 use wire::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+
+use crate::support::{Log, block_on, topic};
 
 const CONFIG: PartitionConfig =
     PartitionConfig { segment_bytes: 12_000, segment_ms: i64::MAX, producer_expiration_ms: i64::MAX };

@@ -1,0 +1,87 @@
+//! What goes from the front: below the log start, released to a store, or with its topic.
+
+use hotlog::partition::Isolation;
+use hotlog::{Committed, FlushMode, Origin, PartitionConfig, PartitionId, RetentionPass};
+use wire::ids::Offset;
+
+use crate::support::{Log, MODES, ONE_BATCH, all_batches, batch, block_on, topic};
+
+#[test]
+fn the_log_start_moves_into_a_batch_and_frees_segments() {
+    for mode in MODES {
+        let mut log = Log::open(mode);
+        let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
+        let partition = log.partition_with(topic(1), 0, config);
+        for number in 0..200 {
+            log.append(&partition, &batch(number, 10));
+        }
+        log.directory().checkpoint().unwrap();
+        let before = partition.local_size_bytes().unwrap();
+        log.move_log_start(&partition, Offset(1005));
+        assert_eq!(partition.log_start(), Offset(1005));
+        log.directory().checkpoint().unwrap();
+        log.directory().checkpoint().unwrap();
+        assert!(partition.local_size_bytes().unwrap() < before * 2 / 3);
+        let first = all_batches(&partition)[0].clone();
+        assert_eq!(first[..8], 1000i64.to_be_bytes(), "the batch that holds the log start comes whole");
+        assert!(partition.read(Offset(1004), ONE_BATCH, Isolation::ReadUncommitted).is_err());
+        drop(partition);
+        log.kill_and_reopen();
+        let partition = log.partition_with(topic(1), 0, config);
+        assert_eq!(partition.log_start(), Offset(1005));
+        assert_eq!(all_batches(&partition).len(), 100);
+    }
+}
+
+#[test]
+fn released_segments_are_not_local_and_stay_away() {
+    let mut log = Log::open(FlushMode::Ack);
+    let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
+    let partition = log.partition_with(topic(1), 0, config);
+    for number in 0..200 {
+        log.append(&partition, &batch(number, 10));
+    }
+    log.directory().checkpoint().unwrap();
+    let sealed = partition.sealed_segments(Offset(0)).unwrap();
+    let below = Offset(sealed[sealed.len() / 2].last_offset.0 + 1);
+    let limits = hotlog::retention::Limits { age_ms: None, size_bytes: Some(0) };
+    let time = hotlog::retention::PassTime { now_ms: 0, since: None };
+    let pass = RetentionPass { policy: hotlog::retention::CleanupPolicy::Delete, limits, time };
+    let released = partition.release(Committed::by_manifest(partition.id(), below), &pass).unwrap();
+    assert_eq!(released, sealed.len() / 2 + 1);
+    assert_eq!(partition.local_log_start(), below);
+    assert_eq!(partition.log_start(), Offset(0));
+    assert!(partition.read(Offset(5), ONE_BATCH, Isolation::ReadUncommitted).is_err());
+    log.directory().checkpoint().unwrap();
+    drop(partition);
+    log.kill_and_reopen();
+    let partition = log.partition_with(topic(1), 0, config);
+    assert_eq!(partition.local_log_start(), below);
+    assert_eq!(partition.sealed_segments(Offset(0)).unwrap().len(), sealed.len() - released);
+}
+
+#[test]
+fn a_deleted_topic_is_gone_also_after_a_kill_and_its_successor_starts_afresh() {
+    for mode in MODES {
+        let mut log = Log::open(mode);
+        let partition = log.partition(topic(1), 0);
+        for number in 0..500 {
+            log.append(&partition, &batch(number, 50));
+        }
+        log.topics.live.remove(&topic(1));
+        log.topics.deleted.insert(topic(1));
+        log.directory().delete_partition(partition.id());
+        let room = block_on(log.directory().reserve_room(1000)).unwrap();
+        assert!(partition.append(room, &batch(0, 1), Origin::Client).is_err());
+        let successor = log.partition(topic(2), 0);
+        assert_eq!(log.append(&successor, &batch(0, 1)).base_offset, Offset(0));
+        drop((partition, successor));
+        log.kill_and_reopen();
+        assert!(log.directory().partition(PartitionId { topic_id: topic(1), partition: 0 }).is_none());
+        log.directory().checkpoint().unwrap();
+        log.close_and_reopen();
+        let folder = log.folder().join(format!("{}-0", topic(1)));
+        assert!(!folder.exists());
+        assert_eq!(all_batches(&log.partition(topic(2), 0)).len(), 1);
+    }
+}
