@@ -22,6 +22,7 @@ mod address;
 mod check;
 mod fault;
 mod loops;
+mod meeting;
 mod model;
 mod pattern;
 mod quantity;

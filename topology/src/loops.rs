@@ -8,8 +8,8 @@
 //! clusters, because then nothing at run time tells a copy from an original.
 
 use crate::fault::Sink;
+use crate::meeting::{Demand, can_meet};
 use crate::model::{Flow, Rename};
-use crate::pattern::{Demand, Pattern, can_all_match};
 use crate::read::{Draft, Placed};
 
 /// The longest ring of flows that is looked for.
@@ -18,101 +18,98 @@ const LONGEST_RING: usize = 8;
 /// What decides which records go where; a flow of which one of these is not known is no part of any ring.
 const COURSE: [&str; 4] = ["from", "to", "topics", "rename"];
 
-pub(crate) fn check(draft: &Draft, faults: &mut Sink) {
+/// Reports what would go on for ever. Gives how often a name was held against a list or a pattern, for tests to hold it to a
+/// limit: a legal file must not keep anybody waiting.
+pub(crate) fn check(draft: &Draft, faults: &mut Sink) -> usize {
+    let mut compared = 0;
     let flows: Vec<(&String, &Placed<Flow>)> =
         draft.flows.iter().filter(|(_, placed)| COURSE.iter().all(|key| placed.says(key))).collect();
     for (index, (name, flow)) in flows.iter().enumerate() {
-        if flow.value.from == flow.value.to && returns(&[&flow.value]) {
+        if flow.value.from == flow.value.to && returns(&[&flow.value], &mut compared) {
             let reason = format!("flow.{name}: copies \"{}\" onto itself, without end", flow.value.from);
             faults.suggest(flow.head(), reason, "rename with a prefix that its topics do not match");
         }
         for (other_name, other) in &flows[..index] {
-            if collide(&flow.value, &other.value) {
+            if collide(&flow.value, &other.value, &mut compared) {
                 let reason =
                     format!("flow.{name}: copies topics that flow.{other_name} copies to the same place");
                 faults.suggest(flow.at("topics"), reason, "keep their topics apart");
             }
         }
     }
+    let mut rings = Rings { flows: &flows, compared, faults };
     for start in 0..flows.len() {
-        let mut ring = vec![start];
-        extend(&flows, &mut ring, faults);
+        rings.extend(&mut vec![start]);
     }
+    rings.compared
 }
 
-/// Looks for rings whose first flow by name is the ring's first, so that each is reported once.
-fn extend(flows: &[(&String, &Placed<Flow>)], ring: &mut Vec<usize>, faults: &mut Sink) {
-    let first = ring[0];
-    let last = *ring.last().expect("a ring holds its first flow");
-    for next in first..flows.len() {
-        if flows[next].1.value.from != flows[last].1.value.to {
-            continue;
-        }
-        if next == first && ring.len() >= 3 {
-            let members: Vec<&Flow> = ring.iter().map(|&index| &flows[index].1.value).collect();
-            if returns(&members) {
-                let names: Vec<&str> = ring.iter().map(|&index| flows[index].0.as_str()).collect();
-                let reason = format!(
-                    "flows {} form a ring: a record would come back and go round again",
-                    names.join(", ")
-                );
-                faults.suggest(
-                    flows[first].1.head(),
-                    reason,
-                    "leave out one of them, or rename with a prefix",
-                );
+/// The search for rings.
+struct Rings<'s, 'd> {
+    flows: &'s [(&'d String, &'d Placed<Flow>)],
+    compared: usize,
+    faults: &'s mut Sink,
+}
+
+impl<'d> Rings<'_, 'd> {
+    /// Looks for rings whose first flow by name is the ring's first, so that each is reported once.
+    fn extend(&mut self, ring: &mut Vec<usize>) {
+        let first = ring[0];
+        let last = *ring.last().expect("a ring holds its first flow");
+        for next in first..self.flows.len() {
+            if self.flows[next].1.value.from != self.flows[last].1.value.to {
+                continue;
             }
-        } else if !ring.contains(&next) && ring.len() < LONGEST_RING {
-            ring.push(next);
-            extend(flows, ring, faults);
-            ring.pop();
+            if next == first && ring.len() >= 3 {
+                if returns(&self.members(ring), &mut self.compared) {
+                    self.report(ring);
+                }
+            } else if !ring.contains(&next) && ring.len() < LONGEST_RING {
+                ring.push(next);
+                // What no topic can pass once, none passes twice, however it goes on.
+                if can_meet(&demands(self.members(ring)), &mut self.compared) {
+                    self.extend(ring);
+                }
+                ring.pop();
+            }
         }
+    }
+
+    fn members(&self, ring: &[usize]) -> Vec<&'d Flow> {
+        ring.iter().map(|&index| &self.flows[index].1.value).collect()
+    }
+
+    fn report(&mut self, ring: &[usize]) {
+        let names: Vec<&str> = ring.iter().map(|&index| self.flows[index].0.as_str()).collect();
+        let reason =
+            format!("flows {} form a ring: a record would come back and go round again", names.join(", "));
+        let at = self.flows[ring[0]].1.head();
+        self.faults.suggest(at, reason, "leave out one of them, or rename with a prefix");
     }
 }
 
-fn collide(flow: &Flow, other: &Flow) -> bool {
-    flow.from == other.from
-        && flow.to == other.to
-        && flow.rename == other.rename
-        && any_choice(&[flow, other], &mut |choice| {
-            let demands: Vec<_> =
-                choice.iter().map(|&pattern| Demand { prefix: String::new(), pattern }).collect();
-            can_all_match(&demands)
-        })
+fn collide(flow: &Flow, other: &Flow, compared: &mut usize) -> bool {
+    let both = [flow, other].map(|flow| Demand { prefix: String::new(), patterns: flow.topics.as_slice() });
+    flow.from == other.from && flow.to == other.to && flow.rename == other.rename && can_meet(&both, compared)
 }
 
 /// Whether a topic could pass every flow of the ring twice.
-fn returns(ring: &[&Flow]) -> bool {
-    let twice: Vec<&Flow> = ring.iter().chain(ring).copied().collect();
-    any_choice(&twice, &mut |choice| {
-        let mut prefix = String::new();
-        let mut demands = Vec::new();
-        for (flow, &pattern) in twice.iter().zip(choice) {
-            demands.push(Demand { prefix: prefix.clone(), pattern });
-            if let Rename::Prefix(added) = &flow.rename {
-                prefix.insert_str(0, added);
-            }
-        }
-        can_all_match(&demands)
-    })
+fn returns(ring: &[&Flow], compared: &mut usize) -> bool {
+    can_meet(&demands(ring.iter().chain(ring).copied()), compared)
 }
 
-/// Whether some choice of one pattern of each flow fulfils the demand.
-fn any_choice<'a>(flows: &[&'a Flow], fulfils: &mut dyn FnMut(&[&'a Pattern]) -> bool) -> bool {
-    fn choose<'a>(
-        flows: &[&'a Flow],
-        chosen: &mut Vec<&'a Pattern>,
-        fulfils: &mut dyn FnMut(&[&'a Pattern]) -> bool,
-    ) -> bool {
-        let Some(flow) = flows.get(chosen.len()) else { return fulfils(chosen) };
-        for pattern in &flow.topics {
-            chosen.push(pattern);
-            if choose(flows, chosen, fulfils) {
-                return true;
-            }
-            chosen.pop();
+/// What a topic's name has to meet at the first of these flows, so that it passes them all, one after the other.
+fn demands<'f>(flows: impl IntoIterator<Item = &'f Flow>) -> Vec<Demand<'f>> {
+    let mut prefix = String::new();
+    let mut demands = Vec::new();
+    for flow in flows {
+        demands.push(Demand { prefix: prefix.clone(), patterns: &flow.topics });
+        if let Rename::Prefix(added) = &flow.rename {
+            prefix.insert_str(0, added);
         }
-        false
     }
-    choose(flows, &mut Vec::new(), fulfils)
+    demands
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! Names of topics and groups with `*` for any run of characters.
 //!
-//! Owns: matching, and whether several patterns can be met by one name (which is how a loop is seen before it runs).
-//! Does not own: which names exist.
+//! Owns: matching, also of a name whose beginning is known. Does not own: which names exist, whether several patterns can be
+//! met by one name (`meeting`).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -71,7 +71,19 @@ impl Pattern {
         &self.0
     }
 
-    fn tokens(&self) -> Vec<char> {
+    /// What may follow `prefix` in a name that matches: any of these, as patterns; the empty one stands for nothing. They are no
+    /// whole names, so that what holds for internal topics is left out.
+    pub(crate) fn rests_after(&self, prefix: &str) -> Vec<String> {
+        let tokens = self.tokens();
+        let begin = closure(&tokens, BTreeSet::from([0]));
+        let states = prefix.chars().fold(begin, |states, c| step(&tokens, &states, c));
+        // Behind a wildcard stands what the wildcard itself allows too, and it is always there with it.
+        let own = states.into_iter().filter(|&position| position == 0 || tokens[position - 1] != '*');
+        own.map(|position| tokens[position..].iter().collect()).collect()
+    }
+
+    /// The pattern's characters; its matching is at one or several positions among them.
+    pub(crate) fn tokens(&self) -> Vec<char> {
         self.0.chars().collect()
     }
 }
@@ -90,46 +102,8 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// A demand on a name: with `prefix` put before it, it has to match `pattern`.
-pub(crate) struct Demand<'a> {
-    pub(crate) prefix: String,
-    pub(crate) pattern: &'a Pattern,
-}
-
-/// Whether one non-internal name meets every demand.
-///
-/// The patterns run side by side as automata. Their alphabet is their own characters and one that none of them names.
-pub(crate) fn can_all_match(demands: &[Demand<'_>]) -> bool {
-    let tokens: Vec<Vec<char>> = demands.iter().map(|demand| demand.pattern.tokens()).collect();
-    let mut alphabet: BTreeSet<char> = tokens.iter().flatten().copied().filter(|&c| c != '*').collect();
-    alphabet.insert('\u{0}');
-    let start: Vec<BTreeSet<usize>> = demands
-        .iter()
-        .zip(&tokens)
-        .map(|(demand, tokens)| {
-            let begin = closure(tokens, BTreeSet::from([0]));
-            demand.prefix.chars().fold(begin, |states, c| step(tokens, &states, c))
-        })
-        .collect();
-    let mut seen = BTreeSet::from([start.clone()]);
-    let mut queue = VecDeque::from([start]);
-    while let Some(all) = queue.pop_front() {
-        if all.iter().zip(&tokens).all(|(states, tokens)| states.contains(&tokens.len())) {
-            return true;
-        }
-        for &c in &alphabet {
-            let next: Vec<_> =
-                all.iter().zip(&tokens).map(|(states, tokens)| step(tokens, states, c)).collect();
-            if next.iter().all(|states| !states.is_empty()) && seen.insert(next.clone()) {
-                queue.push_back(next);
-            }
-        }
-    }
-    false
-}
-
 /// The positions reachable without consuming a character: a wildcard may stand for nothing.
-fn closure(tokens: &[char], mut states: BTreeSet<usize>) -> BTreeSet<usize> {
+pub(crate) fn closure(tokens: &[char], mut states: BTreeSet<usize>) -> BTreeSet<usize> {
     let mut open: Vec<usize> = states.iter().copied().collect();
     while let Some(position) = open.pop() {
         if tokens.get(position) == Some(&'*') && states.insert(position + 1) {
@@ -139,7 +113,8 @@ fn closure(tokens: &[char], mut states: BTreeSet<usize>) -> BTreeSet<usize> {
     states
 }
 
-fn step(tokens: &[char], states: &BTreeSet<usize>, c: char) -> BTreeSet<usize> {
+/// The positions after one more character of a name; none if the pattern does not match it there.
+pub(crate) fn step(tokens: &[char], states: &BTreeSet<usize>, c: char) -> BTreeSet<usize> {
     let moved = states.iter().filter_map(|&position| match tokens.get(position) {
         Some('*') => Some(position),
         Some(&token) if token == c => Some(position + 1),
