@@ -181,6 +181,8 @@ fn by_partition(tier: Option<&TierStatus>) -> HashMap<(&str, i32), &tiering::Par
 impl AdminSubject {
     fn alarms(&self, tier: Option<&TierStatus>, store: Option<&StoreStatus>) -> Vec<String> {
         let mut alarms = self.broker.alarms();
+        let trouble = self.broker.tier.as_ref().and_then(Tier::cluster_trouble);
+        alarms.extend(trouble.map(|trouble| format!("the store's account of this cluster: {trouble}")));
         if let (Some(tier), Some(store)) = (tier, store) {
             let topics = self.broker.topics();
             let names: HashMap<String, &str> =
@@ -273,6 +275,10 @@ impl Subject for AdminSubject {
 
     fn drain(&self) {
         self.broker.stop.cancel();
+    }
+
+    fn flush_log(&self) -> Result<(), String> {
+        self.broker.directory.flush_remainders().map_err(|error| error.to_string())
     }
 }
 

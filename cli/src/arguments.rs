@@ -38,6 +38,9 @@ pub(crate) enum Verb {
     /// Look after a store of sealed segments
     #[command(subcommand)]
     Tier(TierVerb),
+    /// Look after the log of a broker that runs
+    #[command(subcommand)]
+    Log(LogVerb),
     /// Run flows between clusters, translate offsets, fail over
     #[command(subcommand)]
     Mirror(MirrorVerb),
@@ -103,6 +106,19 @@ pub(crate) enum TierVerb {
     Verify(StoreArguments),
     /// Bring a cluster whose data folder is lost back from its store alone
     Recover(RecoverArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogVerb {
+    /// Write all that was acknowledged into the segment files, for tools that read them; a broker that stops does so too
+    Flush(FlushArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FlushArguments {
+    /// Where the broker's control listens; `longhaul status --json` names it
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) admin: Address,
 }
 
 #[derive(Debug, Args)]

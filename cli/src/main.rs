@@ -10,6 +10,7 @@ mod demo;
 mod down;
 mod flow_subject;
 mod live;
+mod log_verb;
 mod logging;
 mod mirror_verb;
 mod plan;
@@ -72,6 +73,7 @@ async fn call(verb: Verb) -> anyhow::Result<()> {
             // What was found has been printed; the exit status says it too.
             anyhow::ensure!(tier::call(verb).await?, "the store has faults");
         }
+        Verb::Log(verb) => log_verb::call(verb).await?,
         Verb::Mirror(verb) => mirror_verb::call(verb).await?,
         Verb::Up(up) => up::up(&up.file.file, up.datacenter.as_deref()).await?,
         Verb::Down(file) => down::down(&file.file).await?,

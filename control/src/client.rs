@@ -7,10 +7,13 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::v1::control_client::ControlClient;
-use crate::v1::{DrainRequest, StatusReply, StatusRequest};
+use crate::v1::{DrainRequest, FlushLogRequest, StatusReply, StatusRequest};
 
 /// How long a process may take to be reached and to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long it may take to write what memory holds of a log: at most what a journal does, to a slow disk.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest answer that is read; a broker with 10,000 partitions answers with about 1 MiB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -37,6 +40,14 @@ pub enum AskError {
         /// What it said instead.
         source: Box<tonic::Status>,
     },
+    /// It has no log, or cannot write it.
+    #[error("the process at admin address {address} has not flushed its log: {reason}")]
+    NotFlushed {
+        /// The admin address.
+        address: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What the process at an admin address runs and how it fares.
@@ -44,7 +55,7 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`] if it cannot be reached or does not answer within three seconds.
 pub async fn ask_status(address: &str) -> Result<StatusReply, AskError> {
-    let mut control = connect(address).await?;
+    let mut control = connect(address, ANSWER_TIMEOUT).await?;
     let reply = control.status(StatusRequest {}).await;
     Ok(reply.map_err(|source| refused(address, source))?.into_inner())
 }
@@ -54,16 +65,31 @@ pub async fn ask_status(address: &str) -> Result<StatusReply, AskError> {
 /// # Errors
 /// [`AskError`] if it cannot be reached or does not answer within three seconds.
 pub async fn ask_drain(address: &str) -> Result<(), AskError> {
-    let mut control = connect(address).await?;
+    let mut control = connect(address, ANSWER_TIMEOUT).await?;
     control.drain(DrainRequest {}).await.map_err(|source| refused(address, source))?;
     Ok(())
 }
 
-async fn connect(address: &str) -> Result<ControlClient<Channel>, AskError> {
+/// Asks the broker at an admin address to write what it acknowledged into its segment files; it has, once this returns.
+///
+/// # Errors
+/// [`AskError`] if it cannot be reached within three seconds, has not answered within a minute, or cannot do it.
+pub async fn ask_flush_log(address: &str) -> Result<(), AskError> {
+    let mut control = connect(address, FLUSH_TIMEOUT).await?;
+    let flushed = control.flush_log(FlushLogRequest {}).await;
+    flushed.map(|_| ()).map_err(|source| match source.code() {
+        tonic::Code::FailedPrecondition => {
+            AskError::NotFlushed { address: address.to_owned(), reason: source.message().to_owned() }
+        }
+        _ => refused(address, source),
+    })
+}
+
+async fn connect(address: &str, answer_timeout: Duration) -> Result<ControlClient<Channel>, AskError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| AskError::Address(address.to_owned()))?
         .connect_timeout(ANSWER_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT);
+        .timeout(answer_timeout);
     let unreachable = |source| AskError::Unreachable { address: address.to_owned(), source };
     let channel = endpoint.connect().await.map_err(unreachable)?;
     Ok(ControlClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))

@@ -10,7 +10,7 @@ mod client;
 mod metrics;
 mod server;
 
-pub use client::{AskError, ask_drain, ask_status};
+pub use client::{AskError, ask_drain, ask_flush_log, ask_status};
 pub use metrics::{Kind, Metric, Sample};
 pub use server::{ListenError, Subject, serve};
 

@@ -13,14 +13,16 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::metrics::{Metric, to_text};
 use crate::v1::control_server::{Control, ControlServer};
-use crate::v1::{DrainReply, DrainRequest, StatusReply, StatusRequest};
+use crate::v1::{DrainReply, DrainRequest, FlushLogReply, FlushLogRequest, StatusReply, StatusRequest};
 
-/// What a process says of itself. Every call has to be quick and must not wait for a disk or a peer.
+/// What a process says of itself, and what it can be asked to do. Every call but [`Subject::flush_log`] has to be quick and
+/// must not wait for a disk or a peer.
 pub trait Subject: Send + Sync + 'static {
     /// What the process runs and how it fares.
     fn status(&self) -> StatusReply;
@@ -32,6 +34,9 @@ pub trait Subject: Send + Sync + 'static {
     fn ready(&self) -> Result<(), String>;
     /// Begins an orderly stop. It does not wait for its end.
     fn drain(&self);
+    /// Writes what was acknowledged into the segment files, for tools that read files; the reason where that cannot be. Waits
+    /// for the disk, on a thread where that harms nobody, and is called by one at a time.
+    fn flush_log(&self) -> Result<(), String>;
 }
 
 /// Why the admin address cannot be served.
@@ -62,7 +67,8 @@ pub async fn serve(
     let failed = |source| ListenError::Bind { address: address.to_owned(), source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let grpc = tonic::service::Routes::new(ControlServer::new(Service(Arc::clone(&subject))));
+    let service = Service { subject: Arc::clone(&subject), flushing: Arc::default() };
+    let grpc = tonic::service::Routes::new(ControlServer::new(service));
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
@@ -109,16 +115,36 @@ async fn unknown(uri: Uri, headers: HeaderMap) -> axum::response::Response {
     (StatusCode::NOT_FOUND, format!("no such page: {}; here are {known}\n", uri.path())).into_response()
 }
 
-struct Service(Arc<dyn Subject>);
+struct Service {
+    subject: Arc<dyn Subject>,
+    /// Held while the log is flushed, so that however many ask, one thread waits for the disk.
+    flushing: Arc<Mutex<()>>,
+}
 
 #[tonic::async_trait]
 impl Control for Service {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        Ok(Response::new(self.0.status()))
+        Ok(Response::new(self.subject.status()))
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
-        self.0.drain();
+        self.subject.drain();
         Ok(Response::new(DrainReply {}))
+    }
+
+    async fn flush_log(&self, _: Request<FlushLogRequest>) -> Result<Response<FlushLogReply>, Status> {
+        let turn = Arc::clone(&self.flushing).lock_owned().await;
+        let subject = Arc::clone(&self.subject);
+        let flushed = tokio::task::spawn_blocking(move || {
+            let flushed = subject.flush_log();
+            // Not before: whoever asked may have gone away meanwhile, and the thread is still busy.
+            drop(turn);
+            flushed
+        });
+        match flushed.await {
+            Ok(Ok(())) => Ok(Response::new(FlushLogReply {})),
+            Ok(Err(reason)) => Err(Status::failed_precondition(reason)),
+            Err(died) => Err(Status::internal(died.to_string())),
+        }
     }
 }

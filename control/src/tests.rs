@@ -1,17 +1,18 @@
 //! One listener, asked in every way it serves.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::v1::{BrokerStatus, StatusReply};
-use crate::{Kind, Metric, Sample, Subject, ask_drain, ask_status, serve};
+use crate::{Kind, Metric, Sample, Subject, ask_drain, ask_flush_log, ask_status, serve};
 
 #[derive(Default)]
 struct Process {
     draining: AtomicBool,
+    flushes: AtomicUsize,
 }
 
 impl Subject for Process {
@@ -38,6 +39,12 @@ impl Subject for Process {
 
     fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
+    }
+
+    fn flush_log(&self) -> Result<(), String> {
+        self.ready()?;
+        self.flushes.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 }
 
@@ -70,6 +77,22 @@ async fn one_port_serves_grpc_metrics_and_health() {
     ask_drain(&address).await.unwrap();
     let answer = get(&address, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("draining\n"), "{answer}");
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_log_is_flushed_once_for_each_who_asks_or_the_reason_is_told() {
+    let (stop, process) = (CancellationToken::new(), Arc::new(Process::default()));
+    let bound = serve("127.0.0.1:0", process.clone(), stop.clone()).await.unwrap();
+    let address = bound.to_string();
+    let (first, second) = tokio::join!(ask_flush_log(&address), ask_flush_log(&address));
+    first.and(second).unwrap();
+    assert_eq!(process.flushes.load(Ordering::SeqCst), 2);
+
+    ask_drain(&address).await.unwrap();
+    let error = ask_flush_log(&address).await.unwrap_err().to_string();
+    assert!(error.contains(&address) && error.ends_with("has not flushed its log: draining"), "{error}");
+    assert_eq!(process.flushes.load(Ordering::SeqCst), 2);
     stop.cancel();
 }
 
