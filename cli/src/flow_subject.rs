@@ -10,15 +10,14 @@ use std::time::Duration;
 use control::v1::{FlowPartitionStatus, FlowStatus, GroupStatus, MapTopicStatus, StatusReply};
 use control::{Kind, Metric, Sample, Subject};
 use mirror::{Board, FlowFigures, FlowSpec, FlowState, PartitionFigures, StatusReader};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 
 /// How often the partitions are looked at for having caught up.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// What only the target knows is read again at most this often, and only while somebody asks.
-const TARGET_INTERVAL: Duration = Duration::from_millis(500);
+/// How often what only the target knows is read again. A reading asks for what came to the map topic since the last.
+const TARGET_INTERVAL: Duration = Duration::from_secs(1);
 
 type PartitionKey = (String, i32);
 
@@ -29,7 +28,6 @@ pub(crate) struct FlowSubject {
     board: Board,
     started_at_ms: i64,
     stop: CancellationToken,
-    asked: Notify,
     seen: Mutex<Seen>,
 }
 
@@ -45,14 +43,7 @@ struct Seen {
 impl FlowSubject {
     /// Begins to watch a flow; the watching ends with `stop`.
     pub(crate) fn start(spec: FlowSpec, board: Board, stop: CancellationToken) -> Arc<Self> {
-        let subject = Arc::new(Self {
-            spec,
-            board,
-            started_at_ms: now_ms(),
-            stop,
-            asked: Notify::new(),
-            seen: Mutex::default(),
-        });
+        let subject = Arc::new(Self { spec, board, started_at_ms: now_ms(), stop, seen: Mutex::default() });
         tokio::spawn(watch_catching_up(Arc::clone(&subject)));
         tokio::spawn(watch_target(Arc::clone(&subject)));
         subject
@@ -177,21 +168,24 @@ async fn watch_catching_up(subject: Arc<FlowSubject>) {
     }
 }
 
-/// Reads the target's account while somebody asks for it: the whole map topic at first, then what has come to it.
+/// Reads the target's account: the whole map topic at first, then what has come to it.
 async fn watch_target(subject: Arc<FlowSubject>) {
     let mut target = StatusReader::new(subject.spec.clone());
     loop {
-        tokio::select! {
-            () = subject.asked.notified() => {}
+        let read = tokio::select! {
+            read = target.read() => read,
             () = subject.stop.cancelled() => return,
-        }
-        match target.read().await {
+        };
+        match read {
             Ok(status) => subject.seen().at_target = Some(status),
             Err(error) => {
                 tracing::debug!(flow = %subject.spec.name, %error, "the target says nothing of the flow")
             }
         }
-        tokio::time::sleep(TARGET_INTERVAL).await;
+        tokio::select! {
+            () = tokio::time::sleep(TARGET_INTERVAL) => {}
+            () = subject.stop.cancelled() => return,
+        }
     }
 }
 
@@ -207,7 +201,6 @@ fn state_name(figures: &FlowFigures) -> &'static str {
 
 impl Subject for FlowSubject {
     fn status(&self) -> StatusReply {
-        self.asked.notify_one();
         let figures = self.figures();
         let partitions = figures.partitions.keys().map(|key| self.partition_status(key, &figures));
         let flow = FlowStatus {
@@ -223,6 +216,7 @@ impl Subject for FlowSubject {
             map_topic: self.map_topic(),
             source_silent_since_ms: figures.source_silent_since_ms,
             target_silent_since_ms: figures.target_silent_since_ms,
+            topics: self.spec.topics.iter().map(ToString::to_string).collect(),
         };
         StatusReply {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -295,6 +289,10 @@ impl Subject for FlowSubject {
 
     fn drain(&self) {
         self.stop.cancel();
+    }
+
+    fn flush_log(&self) -> Result<(), String> {
+        Err("a flow keeps no log: name the admin address of a broker".to_owned())
     }
 }
 

@@ -114,6 +114,8 @@ pub(crate) struct FlowReport {
     /// Why there is no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<String>,
+    /// The names and patterns that it copies, as its process knows them; empty where that does not answer.
+    pub(crate) topics: Vec<String>,
     pub(crate) records_copied: u64,
     pub(crate) bytes_copied: u64,
     pub(crate) partitions: Vec<FlowPartitionReport>,
@@ -138,6 +140,12 @@ impl FlowReport {
         ];
         ends.into_iter().filter_map(|(end, name, since_ms)| Some((end, name.as_str(), since_ms?))).collect()
     }
+
+    /// Whether it runs, its source answers, and no partition is copied. That it found no topic is not certain: it may not have
+    /// been able to make one on the target.
+    fn is_idle(&self) -> bool {
+        self.state == "running" && self.partitions.is_empty() && self.source_silent_since_ms.is_none()
+    }
 }
 
 /// The topic on the target in which all flows that end there keep their maps.
@@ -149,11 +157,12 @@ pub(crate) struct MapTopicReport {
     pub(crate) size_bytes: u64,
 }
 
-/// A partition of a flow.
+/// A partition of a flow, or a topic that stands as a whole.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct FlowPartitionReport {
     pub(crate) source_topic: String,
     pub(crate) target_topic: String,
+    /// Below 0 for a topic as a whole.
     pub(crate) partition: i32,
     pub(crate) state: String,
     pub(crate) source_position: i64,
@@ -281,6 +290,7 @@ fn flow_report(topology: &Topology, name: &str, reply: Result<StatusReply, Strin
         admin: flow.admin.to_string(),
         state: "unreachable".to_owned(),
         failure: None,
+        topics: Vec::new(),
         records_copied: 0,
         bytes_copied: 0,
         partitions: Vec::new(),
@@ -303,6 +313,7 @@ fn flow_report(topology: &Topology, name: &str, reply: Result<StatusReply, Strin
 
 fn fill_flow(report: &mut FlowReport, status: FlowStatus) {
     report.state = status.state;
+    report.topics = status.topics;
     report.records_copied = status.records_copied;
     report.bytes_copied = status.bytes_copied;
     report.alarms = status.alarms;
@@ -402,5 +413,15 @@ topics = ["*"]
         );
         let silent = FlowStatus { source_silent_since_ms: Some(1), ..flow(&[], &[None]) };
         assert_eq!(complaints(Ok(BrokerStatus::default()), Ok(silent)), ["flow in has 1 alarm"]);
+    }
+
+    #[test]
+    fn a_report_names_what_the_process_copies() {
+        let topology = topology::parse(FILE).unwrap();
+        let running =
+            FlowStatus { name: "in".to_owned(), topics: vec!["orders".to_owned()], ..flow(&[], &[]) };
+        let reply = StatusReply { flows: vec![running], ..StatusReply::default() };
+        let report = flow_report(&topology, "in", Ok(reply));
+        assert_eq!(serde_json::to_value(&report).unwrap()["topics"], serde_json::json!(["orders"]));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{ClusterReport, FlowReport, MapTopicReport, Report};
+use super::{ClusterReport, FlowPartitionReport, FlowReport, MapTopicReport, Report};
 
 /// The whole report; `now_ms` turns moments into ages.
 pub(super) fn of(report: &Report, now_ms: i64) -> String {
@@ -67,30 +67,10 @@ fn write_flow(out: &mut String, name: &str, flow: &FlowReport, now_ms: i64) -> s
     for (end, cluster, since_ms) in flow.silent() {
         writeln!(out, "  {end} {cluster} has NOT ANSWERED for {}", age(now_ms - since_ms))?;
     }
-    let copied = bytes(flow.bytes_copied);
-    let lag_offsets = sum(flow.partitions.iter().map(|p| p.lag_offsets));
-    let unknown = flow.partitions.iter().filter(|p| p.lag_offsets.is_none() && p.event.is_none()).count();
-    let lag_bytes = sum(flow.partitions.iter().map(|p| p.lag_bytes));
-    let lag_ms = flow.partitions.iter().filter_map(|p| p.lag_ms).max();
-    write!(out, "  copied {} records, {copied}; behind", flow.records_copied)?;
-    match lag_offsets {
-        Some(offsets) if unknown == 0 => write!(out, " {offsets} offsets")?,
-        Some(offsets) => {
-            let all = flow.partitions.len();
-            write!(out, " {offsets} offsets, and an unknown number in {unknown} of {all} partitions")?;
-        }
-        None => write!(out, " by an unknown number of offsets")?,
-    }
-    if let Some(lag) = lag_bytes {
-        write!(out, ", {}", bytes(lag))?;
-    }
-    if let Some(lag_ms) = lag_ms {
-        write!(out, ", {}", age(i64::try_from(lag_ms).unwrap_or(i64::MAX)))?;
-    }
-    writeln!(out)?;
+    write_progress(out, flow)?;
     for partition in &flow.partitions {
         if let Some(event) = &partition.event {
-            writeln!(out, "  PAUSED {}-{}: {event}", partition.source_topic, partition.partition)?;
+            writeln!(out, "  PAUSED {}: {event}", place(partition))?;
         }
     }
     for group in &flow.groups {
@@ -117,6 +97,47 @@ fn write_flow(out: &mut String, name: &str, flow: &FlowReport, now_ms: i64) -> s
     }
     flow.alarms.iter().try_for_each(|alarm| writeln!(out, "  ALARM: {alarm}"))?;
     writeln!(out)
+}
+
+/// What was copied and what is still to be.
+fn write_progress(out: &mut String, flow: &FlowReport) -> std::fmt::Result {
+    if flow.is_idle() && !flow.topics.is_empty() {
+        let (source, topics) = (&flow.source, flow.topics.join(", "));
+        return writeln!(
+            out,
+            "  copies nothing: found no topic of {source} that matches {topics}, or could begin with none yet (then \
+             its log says why)"
+        );
+    }
+    let copied = bytes(flow.bytes_copied);
+    let lag_offsets = sum(flow.partitions.iter().map(|p| p.lag_offsets));
+    let unknown = flow.partitions.iter().filter(|p| p.lag_offsets.is_none() && p.event.is_none()).count();
+    let lag_bytes = sum(flow.partitions.iter().map(|p| p.lag_bytes));
+    let lag_ms = flow.partitions.iter().filter_map(|p| p.lag_ms).max();
+    write!(out, "  copied {} records, {copied}; behind", flow.records_copied)?;
+    match lag_offsets {
+        Some(offsets) if unknown == 0 => write!(out, " {offsets} offsets")?,
+        Some(offsets) => {
+            let all = flow.partitions.iter().filter(|p| p.partition >= 0).count();
+            write!(out, " {offsets} offsets, and an unknown number in {unknown} of {all} partitions")?;
+        }
+        None => write!(out, " by an unknown number of offsets")?,
+    }
+    if let Some(lag) = lag_bytes {
+        write!(out, ", {}", bytes(lag))?;
+    }
+    if let Some(lag_ms) = lag_ms {
+        write!(out, ", {}", age(i64::try_from(lag_ms).unwrap_or(i64::MAX)))?;
+    }
+    writeln!(out)
+}
+
+/// What an event is about: a partition, or a topic as a whole.
+fn place(partition: &FlowPartitionReport) -> String {
+    match partition.partition {
+        ..0 => partition.source_topic.clone(),
+        number => format!("{}-{number}", partition.source_topic),
+    }
 }
 
 /// The sum of what is known; none when nothing is.
@@ -152,7 +173,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::status::{FlowPartitionReport, GroupReport, StoreReport};
+    use crate::status::{GroupReport, StoreReport};
 
     #[test]
     fn units_are_the_largest_that_fit() {
@@ -222,6 +243,7 @@ mod tests {
             admin: "127.0.0.1:1".to_owned(),
             state: "paused".to_owned(),
             failure: None,
+            topics: vec!["flights".to_owned()],
             records_copied: 10,
             bytes_copied: 2048,
             partitions: vec![partition],
@@ -266,6 +288,7 @@ mod tests {
                 admin: "127.0.0.1:1".to_owned(),
                 state: "running".to_owned(),
                 failure: None,
+                topics: vec!["flights".to_owned()],
                 records_copied: 10,
                 bytes_copied: 10,
                 partitions: lags.map(partition).into(),
@@ -288,5 +311,73 @@ mod tests {
             below_the_name([Some(3), None], None),
             "  copied 10 records, 10 B; behind 3 offsets, and an unknown number in 1 of 2 partitions, 12.0 s"
         );
+    }
+
+    /// What is said of a flow that runs, below its name.
+    fn of_flow(change: impl FnOnce(&mut FlowReport)) -> String {
+        let mut flow = FlowReport {
+            source: "west".to_owned(),
+            target: "east".to_owned(),
+            admin: "127.0.0.1:1".to_owned(),
+            state: "running".to_owned(),
+            failure: None,
+            topics: vec!["orders".to_owned(), "audit.*".to_owned()],
+            records_copied: 0,
+            bytes_copied: 0,
+            partitions: Vec::new(),
+            groups: Vec::new(),
+            map_topic: None,
+            source_silent_since_ms: None,
+            target_silent_since_ms: None,
+            alarms: Vec::new(),
+        };
+        change(&mut flow);
+        let report = Report { clusters: BTreeMap::new(), flows: [("over".to_owned(), flow)].into() };
+        let text = of(&report, 20_000);
+        text.lines().skip(1).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn an_event_of_a_whole_topic_names_no_partition() {
+        let paused = |partition, lag_offsets, event: Option<&str>| FlowPartitionReport {
+            source_topic: "flights".to_owned(),
+            target_topic: "flights".to_owned(),
+            partition,
+            state: "paused".to_owned(),
+            source_position: 0,
+            target_position: 0,
+            source_end_offset: None,
+            lag_offsets,
+            lag_bytes: None,
+            lag_ms: None,
+            event: event.map(str::to_owned),
+        };
+        let gone = Some("the source topic was deleted");
+        let partitions = vec![paused(-1, None, gone), paused(0, None, gone), paused(1, Some(3), None)];
+        assert_eq!(
+            of_flow(|flow| flow.partitions = partitions),
+            "  copied 0 records, 0 B; behind 3 offsets\n  PAUSED flights: the source topic was deleted\n  \
+             PAUSED flights-0: the source topic was deleted"
+        );
+        let partitions = vec![paused(-1, None, gone), paused(0, None, None), paused(1, Some(3), None)];
+        let said = of_flow(|flow| flow.partitions = partitions);
+        assert!(said.contains("an unknown number in 1 of 2 partitions"), "{said}");
+    }
+
+    #[test]
+    fn a_flow_that_finds_no_topic_says_what_it_looks_for() {
+        assert_eq!(
+            of_flow(|_| {}),
+            "  copies nothing: found no topic of west that matches orders, audit.*, or could begin with none yet (then \
+             its log says why)"
+        );
+        // Nothing is known of the topics of a source that does not answer, nor by a flow that waits for its turn.
+        let unknown = "copied 0 records, 0 B; behind by an unknown number of offsets";
+        for said in [
+            of_flow(|flow| flow.source_silent_since_ms = Some(1)),
+            of_flow(|flow| flow.state = "waiting".to_owned()),
+        ] {
+            assert!(said.ends_with(unknown), "{said}");
+        }
     }
 }
