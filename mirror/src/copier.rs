@@ -89,6 +89,8 @@ pub struct Copier {
     commit_in_flight: bool,
     /// Whether the progress that was last written is no longer true.
     progress_dirty: bool,
+    /// Whether batches were left out because they came from the target.
+    left_out: bool,
     gathering: Gathering,
     unwritten: Unwritten,
     now_ms: i64,
@@ -98,7 +100,8 @@ impl Copier {
     /// A copier that goes on from where recovery ended.
     #[must_use]
     pub fn new(resume: Resume) -> Self {
-        let Resume { key, map, provenance, replay_as, replay, then_as, source_epoch, superseded } = resume;
+        let Resume { key, map, provenance, replay_as, replay, then_as, source_epoch, left_out, superseded } =
+            resume;
         let unwritten = Unwritten::new(&map, provenance.generation, superseded);
         let covered_to = map.position().source;
         Self {
@@ -120,6 +123,7 @@ impl Copier {
             durable: 0,
             commit_in_flight: false,
             progress_dirty: true,
+            left_out,
             gathering: Gathering::new(),
             unwritten,
             now_ms: 0,
@@ -130,6 +134,13 @@ impl Copier {
     #[must_use]
     pub fn map(&self) -> &OffsetMap {
         &self.map
+    }
+
+    /// Takes note that the source holds records which came from the target; they are not planned. From the next commit on
+    /// whoever reads the map topic knows it too.
+    pub fn note_left_out(&mut self) {
+        self.progress_dirty |= !self.left_out;
+        self.left_out = true;
     }
 
     /// Bytes of planned batches that wait or are in flight: what the memory budget counts.
@@ -391,6 +402,8 @@ impl Copier {
             producer_epoch: life.epoch,
             sequence: life.sequence,
             intents,
+            left_out: self.left_out,
+            shed: self.map.has_shed(),
             map_start: Some(self.map.start().source.0),
             at_ms: self.now_ms,
         };

@@ -128,6 +128,26 @@ pub enum EventKind {
     },
 }
 
+impl EventKind {
+    /// Whether offsets at one end are no longer those of the log that was copied, or copied to: what groups have
+    /// committed there says nothing of the other end.
+    #[must_use]
+    pub fn spoils_positions(&self) -> bool {
+        match self {
+            Self::LogShrank { .. }
+            | Self::EpochRollback { .. }
+            | Self::TopicDeleted { .. }
+            | Self::TopicRecreated { .. }
+            | Self::MapLost { .. } => true,
+            Self::SourceTruncated { .. }
+            | Self::Unmatched { .. }
+            | Self::Refused { .. }
+            | Self::CorruptSource { .. }
+            | Self::Fenced { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

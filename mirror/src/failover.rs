@@ -1,10 +1,11 @@
 //! `longhaul mirror failover`: the flow ends for good, and its groups go on at the target.
 //!
-//! Owns: taking the flow over from whoever owns it, settling what was in the air, the last positions of groups, the
-//! durable mark, the report.
-//! Does not own: the source, which may be dead: it is asked where its groups stand, and nothing depends on its answer.
+//! Owns: taking the flow over from whoever owns it, settling what was in the air, the durable mark, the report.
+//! Does not own: where groups go on (`failover::groups`); the source, which may be dead: nothing depends on its answer.
 
-use std::collections::{BTreeMap, HashMap};
+mod groups;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use client::{Cluster, TopicPartition};
@@ -14,15 +15,14 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::copier::Producer;
 use crate::events::Event;
-use crate::flow::group_sync::{self, SourcePositions};
 use crate::flow::map_log::{self, MapReader, MapWriter, Ownership};
 use crate::flow::tail::{TailError, Target};
 use crate::flow::{FlowError, connect, owner};
 use crate::groups::{NotSynced, ReadAgain};
 use crate::map_topic::{
-    GroupPartition, Key, Ledger, MapRecord, PartitionKey, PartitionLedger, Progress, Promotion, SyncPass,
+    Key, Ledger, MapRecord, PartitionKey, PartitionLedger, Progress, Promotion, SyncPass,
 };
-use crate::offset_map::{Provenance, SourceOffset};
+use crate::offset_map::Provenance;
 use crate::ownership::{CHOSEN, Role};
 use crate::recovery::{Expected, Left};
 use crate::spec::FlowSpec;
@@ -31,8 +31,6 @@ use crate::translate::key_of;
 
 /// How long the owner may take to drain and hand over; a dead one is given up after its session.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(60);
-/// How long the source may take to say where its groups stand.
-const SOURCE_WITHIN: Duration = Duration::from_secs(5);
 const TAIL_ATTEMPTS: usize = 40;
 const ASK_AGAIN_IN: Duration = Duration::from_millis(500);
 
@@ -155,7 +153,7 @@ async fn promote(
         }
     }
     reader.read_to_end(ledger).await?;
-    carry_groups_over(target, spec, &writer, ledger).await?;
+    groups::carry_over(target, spec, ledger, &unsettled).await?.write(spec, &writer).await?;
     reader.read_to_end(ledger).await?;
     let mut positions = BTreeMap::new();
     for known in from_ledger(ledger, spec).partitions {
@@ -167,81 +165,6 @@ async fn promote(
     let key = Key::Promotion { flow: spec.name.clone() };
     writer.commit(vec![MapRecord::set(&key, promotion.encode())]).await?;
     Ok(report(ledger, spec, promotion))
-}
-
-/// Groups go on where they stand at the source now, or, when it no longer answers, where they stood when they were
-/// last seen; by the map as it was settled.
-async fn carry_groups_over(
-    target: &Cluster,
-    spec: &FlowSpec,
-    writer: &MapWriter,
-    ledger: &Ledger,
-) -> Result<(), FlowError> {
-    let mut maps = HashMap::new();
-    let mut names = HashMap::new();
-    for known in from_ledger(ledger, spec).partitions {
-        let partition = TopicPartition::new(known.topic.as_str(), known.partition);
-        names.insert((known.target_topic, known.partition), partition.clone());
-        let key = key_of(ledger, spec, &known.topic, known.partition);
-        let map = key.and_then(|key| ledger.partition(&key)?.offset_map());
-        maps.extend(map.map(|map| (partition, map)));
-    }
-    let at_ms = Clock::system().now_ms();
-    let live = match timeout(SOURCE_WITHIN, standing_at_source(spec)).await {
-        Ok(Ok(standing)) => Some(standing),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the source does not answer: groups go on where they were last seen");
-            None
-        }
-        Err(_) => {
-            tracing::warn!("the source does not answer in time: groups go on where they were last seen");
-            None
-        }
-    };
-    let mut pass = SyncPass { at_ms, groups: 0, synced: 0, unsynced: 0 };
-    let mut records = Vec::new();
-    let is_live = live.is_some();
-    let recorded = || {
-        let name = |known: &GroupPartition| {
-            let source = names.get(&(known.topic.clone(), known.partition))?;
-            Some((source.clone(), SourceOffset(known.source)))
-        };
-        let groups = ledger.groups(&spec.name);
-        let standing = groups.map(|(group, sync)| {
-            let positions: SourcePositions = sync.partitions.iter().filter_map(name).collect();
-            (group.to_owned(), (sync.at_ms, positions))
-        });
-        standing.collect()
-    };
-    let standing: BTreeMap<String, (i64, SourcePositions)> = match live {
-        Some(live) => live.into_iter().map(|(group, positions)| (group, (at_ms, positions))).collect(),
-        None => recorded(),
-    };
-    let translate =
-        |partition: &TopicPartition, next: SourceOffset| Some(maps.get(partition)?.translate(next));
-    for (group, (seen_at_ms, positions)) in standing {
-        if positions.is_empty() {
-            continue;
-        }
-        let partitions = group_sync::carry_over(target, spec, &group, &positions, &translate).await?;
-        group_sync::count(&mut pass, &partitions);
-        records.push(group_sync::record(spec, &group, seen_at_ms, &partitions));
-    }
-    // The age of the positions is that of the pass that saw them.
-    if is_live {
-        records.push(group_sync::pass_record(spec, &pass));
-    }
-    writer.commit_each(records).await
-}
-
-async fn standing_at_source(spec: &FlowSpec) -> Result<BTreeMap<String, SourcePositions>, FlowError> {
-    let source = connect(&spec.from).await?;
-    let mut standing = BTreeMap::new();
-    for group in group_sync::groups_at_source(&source, spec).await? {
-        let positions = group_sync::positions_at_source(&source, spec, &group).await?;
-        standing.insert(group, positions);
-    }
-    Ok(standing)
 }
 
 /// Takes what arrived at the target into the map; what did not arrive is no longer awaited.

@@ -2,16 +2,18 @@
 //!
 //! Reading order: `owner`, which waits until this process owns the flow; `session`, one ownership from claim to
 //! drain; `partition`, the loop around a `Copier`; `tail`, reading the target back; `map_log`, the map topic;
-//! `topics`, `group_sync`, `provenance`, `memory`; `watch`, which tells how all of it fares.
+//! `topics`, `provenance`, `memory`; `group_sync`, `places` and `counterflow`, which carry groups over; `watch`, which tells how all of it fares.
 //!
 //! Owns: tasks, channels, time-outs, memory budgets. Does not own: any decision about offsets.
 
 pub(crate) mod board;
+pub(crate) mod counterflow;
 pub(crate) mod group_sync;
 pub(crate) mod map_log;
 pub(crate) mod memory;
 pub(crate) mod owner;
 pub(crate) mod partition;
+pub(crate) mod places;
 pub(crate) mod provenance;
 pub(crate) mod session;
 pub(crate) mod tail;
@@ -68,6 +70,17 @@ pub enum FlowError {
     NotCopied {
         /// The flow.
         flow: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// A translation that takes the source, which does not answer.
+    #[error(
+        "{topic}-{partition} is copied both ways, and what a reader at its source has read of the records that came from the target \
+         only the source's own map says: the source does not answer; ask again once it does"
+    )]
+    NeedsSource {
         /// The topic.
         topic: String,
         /// The partition.

@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use crate::offset_map::{TargetOffset, Translation};
+use crate::both_ways;
+use crate::offset_map::{OffsetMap, SourceOffset, TargetOffset, Translation};
 
 /// Why a group's position is not at the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +19,14 @@ pub enum Reason {
     BeforeMap,
     /// The target's own position is further on, and is never moved backwards.
     TargetFurther,
-    /// The flow does not copy the partition, or does not yet.
+    /// The flow does not copy the partition: not yet, or not any more.
     NotCopied,
+    /// What the source has under the name, or the target, is not what was copied.
+    NotTheLog,
+    /// The topic is copied both ways, and of the target's own records not all that lie before the place were read.
+    OwnUnread,
+    /// The offset map alone does not tell the place, and the source does not answer.
+    NeedsSource,
     /// The target did not take the position.
     Refused,
 }
@@ -31,7 +38,12 @@ impl fmt::Display for Reason {
             Self::AheadOfCopy => "the group is ahead of the copy",
             Self::BeforeMap => "the position is below the offset map",
             Self::TargetFurther => "the group is further on at the target",
-            Self::NotCopied => "the partition is not copied yet",
+            Self::NotCopied => "the partition is not being copied",
+            Self::NotTheLog => "the topic, or its log, is no longer the one that was copied",
+            Self::OwnUnread => {
+                "records of the target itself that the group has not read lie before its place"
+            }
+            Self::NeedsSource => "its place is not known without the source",
             Self::Refused => "the target refused the position",
         })
     }
@@ -59,15 +71,43 @@ pub struct AtTarget {
     pub may_go_back: bool,
 }
 
+/// What is known of the place of a source position at the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The place, or why it is not known.
+    pub found: Result<Translation<TargetOffset>, Reason>,
+    /// Whether the partition's own map does not tell it alone.
+    pub needs_source: bool,
+}
+
+impl Place {
+    /// The place of `next` by the flow's own map, and by that of the flow back where there is one.
+    #[must_use]
+    pub fn of(own: &OffsetMap, counter: Option<&OffsetMap>, next: SourceOffset) -> Self {
+        let found = match counter {
+            Some(counter) => both_ways::translate(own, counter, next),
+            None => own.translate(next),
+        };
+        Self { found: Ok(found), needs_source: counter.is_some() }
+    }
+
+    /// A place that is not known.
+    #[must_use]
+    pub fn unknown(reason: Reason) -> Self {
+        Self { found: Err(reason), needs_source: true }
+    }
+}
+
 /// Decides on one position of a group. One that is ahead of the copy is put at its end: nothing of the copy is read
 /// twice then, and what is copied later is read.
 #[must_use]
-pub fn decide(translated: Option<Translation<TargetOffset>>, at_target: AtTarget) -> Verdict {
-    let (offset, reason) = match translated {
-        None => return Verdict::Leave(Reason::NotCopied),
-        Some(Translation::Before(_) | Translation::Foreign(_)) => return Verdict::Leave(Reason::BeforeMap),
-        Some(Translation::Exact(offset)) => (offset, None),
-        Some(Translation::Ahead(offset)) => (offset, Some(Reason::AheadOfCopy)),
+pub fn decide(found: Result<Translation<TargetOffset>, Reason>, at_target: AtTarget) -> Verdict {
+    let (offset, reason) = match found {
+        Err(reason) => return Verdict::Leave(reason),
+        Ok(Translation::Before(_) | Translation::Foreign(_)) => return Verdict::Leave(Reason::BeforeMap),
+        Ok(Translation::Exact(offset)) => (offset, None),
+        Ok(Translation::Ahead(offset)) => (offset, Some(Reason::AheadOfCopy)),
+        Ok(Translation::Unread(offset)) => (offset, Some(Reason::OwnUnread)),
     };
     match at_target.position {
         Some(there) if there == offset.0 => Verdict::InPlace(offset, reason),
@@ -130,7 +170,7 @@ mod tests {
 
     #[test]
     fn positions_of_idle_groups_move_and_only_forward() {
-        let exact = |offset| Some(Translation::Exact(TargetOffset(offset)));
+        let exact = |offset| Ok(Translation::Exact(TargetOffset(offset)));
         let active = AtTarget { active: true, ..AtTarget::default() };
         assert_eq!(decide(exact(7), at(None)), Verdict::Commit(TargetOffset(7), None));
         assert_eq!(decide(exact(0), at(None)), Verdict::Commit(TargetOffset(0), None));
@@ -140,13 +180,16 @@ mod tests {
         let back = AtTarget { may_go_back: true, ..at(Some(9)) };
         assert_eq!(decide(exact(7), back), Verdict::Commit(TargetOffset(7), None));
         assert_eq!(decide(exact(7), active), Verdict::Leave(Reason::ActiveAtTarget));
-        let ahead = Some(Translation::Ahead(TargetOffset(7)));
+        let ahead = Ok(Translation::Ahead(TargetOffset(7)));
         let end_of_copy = Some(Reason::AheadOfCopy);
         assert_eq!(decide(ahead, at(None)), Verdict::Commit(TargetOffset(7), end_of_copy));
         assert_eq!(decide(ahead, at(Some(7))), Verdict::InPlace(TargetOffset(7), end_of_copy));
         assert_eq!(decide(ahead, active), Verdict::Leave(Reason::ActiveAtTarget));
-        let before = Some(Translation::Before(TargetOffset(7)));
+        let before = Ok(Translation::Before(TargetOffset(7)));
         assert_eq!(decide(before, at(None)), Verdict::Leave(Reason::BeforeMap));
-        assert_eq!(decide(None, at(None)), Verdict::Leave(Reason::NotCopied));
+        assert_eq!(decide(Err(Reason::NotCopied), at(None)), Verdict::Leave(Reason::NotCopied));
+        let unread = Ok(Translation::Unread(TargetOffset(7)));
+        assert_eq!(decide(unread, at(Some(5))), Verdict::Commit(TargetOffset(7), Some(Reason::OwnUnread)));
+        assert_eq!(decide(unread, at(Some(9))), Verdict::Leave(Reason::TargetFurther));
     }
 }

@@ -1,7 +1,7 @@
 //! Source cluster to target cluster, with exact offset translation.
 //!
 //! Reading order: [`spec`], what a flow is told; [`offset_map`], where a record lives on the other side;
-//! [`map_topic`], what is kept of that on the target; [`copier`], one partition's order of things; [`recovery`], what
+//! [`both_ways`], the same where a flow comes back; [`map_topic`], what is kept of that on the target; [`copier`], one partition's order of things; [`recovery`], what
 //! became of batches in doubt; [`events`], what is never passed over; [`ownership`], [`groups`]; last `flow`, the part
 //! that waits and sends. The verbs are [`run`], [`translate`], [`status`], [`failover`] and [`redeclare`].
 //!
@@ -13,6 +13,7 @@
 //!   B. A recorded pair was acknowledged by the target, or read back from its log.
 //!   C. What does not fit is an event that pauses one partition; nothing is guessed.
 
+pub mod both_ways;
 mod clock;
 pub mod copier;
 pub mod events;

@@ -115,6 +115,9 @@ pub enum Translation<T> {
     Ahead(T),
     /// The offset is below what the map holds; `T` is where the map begins.
     Before(T),
+    /// The topic is copied both ways, and records that are the other side's own and were not read here lie before the
+    /// place; `T` is the first of them, and nothing is skipped from there on. Only [`crate::both_ways`] answers this.
+    Unread(T),
     /// The offset holds a record that another producer wrote to the target; `T` follows the last copied
     /// record before it. Only the way from target to source answers this.
     Foreign(T),
@@ -125,9 +128,11 @@ impl<T: Copy> Translation<T> {
     #[must_use]
     pub fn offset(self) -> T {
         match self {
-            Self::Exact(offset) | Self::Ahead(offset) | Self::Before(offset) | Self::Foreign(offset) => {
-                offset
-            }
+            Self::Exact(offset)
+            | Self::Ahead(offset)
+            | Self::Before(offset)
+            | Self::Unread(offset)
+            | Self::Foreign(offset) => offset,
         }
     }
 
@@ -137,7 +142,7 @@ impl<T: Copy> Translation<T> {
         match self {
             Self::Exact(_) => "exact",
             Self::Ahead(_) => "ahead",
-            Self::Before(_) => "before",
+            Self::Before(_) | Self::Unread(_) => "before",
             Self::Foreign(_) => "foreign",
         }
     }
@@ -170,6 +175,7 @@ pub struct OffsetMap {
     /// Of all blocks together.
     held_bytes: usize,
     max_bytes: usize,
+    has_shed: bool,
 }
 
 impl OffsetMap {
@@ -178,7 +184,8 @@ impl OffsetMap {
     pub fn new(start: Position, provenance: Provenance) -> Self {
         let open = Block::new(start, provenance);
         let held_bytes = open.held_bytes();
-        Self { blocks: VecDeque::from([open]), position: start, held_bytes, max_bytes: MAX_MAP_BYTES }
+        let blocks = VecDeque::from([open]);
+        Self { blocks, position: start, held_bytes, max_bytes: MAX_MAP_BYTES, has_shed: false }
     }
 
     /// The same map under another bound.
@@ -216,7 +223,8 @@ impl OffsetMap {
             return None;
         }
         let held_bytes = blocks.iter().map(Block::held_bytes).sum();
-        let mut map = Self { blocks: blocks.into(), position, held_bytes, max_bytes: MAX_MAP_BYTES };
+        let (blocks, max_bytes) = (blocks.into(), MAX_MAP_BYTES);
+        let mut map = Self { blocks, position, held_bytes, max_bytes, has_shed: false };
         map.shed();
         Some(map)
     }
@@ -342,6 +350,47 @@ impl OffsetMap {
         Translation::Foreign(aligned)
     }
 
+    /// The first run that ends beyond a target offset.
+    pub(crate) fn run_from_target(&self, offset: TargetOffset) -> Option<Run> {
+        let after = self.blocks.partition_point(|block| block.start().target <= offset);
+        let mut runs = self.blocks.range(after.saturating_sub(1)..).flat_map(Block::runs);
+        runs.find(|run| run.target_end() > offset)
+    }
+
+    /// The first run that ends beyond a source offset.
+    pub(crate) fn run_from_source(&self, offset: SourceOffset) -> Option<Run> {
+        let after = self.blocks.partition_point(|block| block.start().source <= offset);
+        let mut runs = self.blocks.range(after.saturating_sub(1)..).flat_map(Block::runs);
+        runs.find(|run| run.source_end() > offset)
+    }
+
+    /// The last run that begins below a source offset.
+    pub(crate) fn run_below_source(&self, offset: SourceOffset) -> Option<Run> {
+        let after = self.blocks.partition_point(|block| block.start().source < offset);
+        let last = |block: &Block| block.runs().take_while(|run| run.source < offset).last();
+        self.blocks.range(..after).rev().find_map(last)
+    }
+
+    /// The last run that begins below a target offset.
+    pub(crate) fn run_below_target(&self, offset: TargetOffset) -> Option<Run> {
+        let after = self.blocks.partition_point(|block| block.start().target < offset);
+        let last = |block: &Block| block.runs().take_while(|run| run.target < offset).last();
+        self.blocks.range(..after).rev().find_map(last)
+    }
+
+    /// Whether blocks went because the map would have been too large: it did not begin where it begins now.
+    #[must_use]
+    pub fn has_shed(&self) -> bool {
+        self.has_shed
+    }
+
+    /// The same map, of which a part went before it was kept.
+    #[must_use]
+    pub fn shed_before(mut self, has_shed: bool) -> Self {
+        self.has_shed |= has_shed;
+        self
+    }
+
     fn open_block_at_last_run(&mut self, provenance: Provenance) {
         let start = self.blocks.back().map_or(self.position, Block::end);
         let without_runs = self.blocks.back().filter(|open| open.run_count() == 0).map(Block::held_bytes);
@@ -360,6 +409,7 @@ impl OffsetMap {
         let mut gone = Vec::new();
         while self.held_bytes > self.max_bytes && self.blocks.len() > 1 {
             gone.extend(self.pop_oldest());
+            self.has_shed = true;
         }
         gone
     }

@@ -192,6 +192,47 @@ async fn a_planned_failover_takes_the_last_positions() {
     }
 }
 
+/// What a group commits in another topic, under the old name, says nothing of the copy: neither while the flow runs, nor
+/// in a failover.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_of_a_topic_that_was_made_again_stays_where_it_was() {
+    let mut world = World::start(Kind::Longhaul, Kind::Longhaul).await;
+    let (source, bootstrap) = (connect(&world.source.bootstrap()).await.unwrap(), world.source.bootstrap());
+    let commit = async |offset| {
+        let place =
+            Position { offset: Offset(offset), leader_epoch: LeaderEpoch::NONE, metadata: String::new() };
+        let positions = [(TopicPartition::new("cut", 0), place)].into();
+        source.group(HALF).commit(&Membership::OUTSIDE, &positions).await.unwrap();
+    };
+    commit(50).await;
+    let synced = world.flow.wait_for("the group's sync", |status| {
+        status.groups.iter().any(|group| group.group == HALF && group.from == Some(13))
+    });
+    synced.await.unwrap();
+    for arguments in
+        [&["delete", &bootstrap, "cut"][..], &["create", &bootstrap, "cut", "1", "retention.ms=-1"]]
+    {
+        flow_source::call(arguments).unwrap();
+    }
+    commit(90).await;
+    let paused =
+        world.flow.wait_for("the event", |status| status.events.iter().any(|event| event.topic == "cut"));
+    paused.await.unwrap();
+    let at_target = async |when: &str| {
+        let target = connect(&world.proxy.address()).await.unwrap();
+        let positions = target.group(HALF).positions(None, false).await.unwrap();
+        assert_eq!(positions[&TopicPartition::new("cut", 0)].offset, Offset(13), "{when}");
+    };
+    commit(95).await;
+    sleep(Duration::from_secs(3));
+    at_target("while the flow runs").await;
+    world.mirror.kill9().unwrap();
+    commit(99).await;
+    let report = world.flow.ask("failover", &[]).unwrap();
+    assert!(report["groups"].to_string().contains("not known without the source"), "{report}");
+    at_target("after the failover").await;
+}
+
 /// The source dies while it is written to, read from and copied: nothing of the copy is skipped, and what is read again
 /// is at most what the failover said.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

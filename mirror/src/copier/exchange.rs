@@ -47,6 +47,8 @@ pub struct Resume {
     pub then_as: Producer,
     /// Leader epoch of the last copied source batch, -1 before the first.
     pub source_epoch: i32,
+    /// Whether owners before left batches out because they came from the target.
+    pub left_out: bool,
     /// Tombstones of what owners before left behind and the first commit takes the place of.
     pub superseded: Vec<MapRecord>,
 }

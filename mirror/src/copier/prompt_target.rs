@@ -70,6 +70,7 @@ impl Partition {
             replay: Vec::new(),
             then_as: producer,
             source_epoch: -1,
+            left_out: false,
             superseded,
         });
         let (set, forgotten) = (Vec::new(), Vec::new());

@@ -1,9 +1,10 @@
 //! One pass after another over the groups of the source.
 //!
 //! Owns: asking both clusters, committing, what is written down of it.
-//! Does not own: the decision on a position (`groups`), the translation (`offset_map`).
+//! Does not own: the decision on a position (`groups`), where it is at the target (`places`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::group::{Group, Membership, Position};
@@ -14,10 +15,11 @@ use wire::{ErrorCode, LeaderEpoch, Offset};
 use super::FlowError;
 use super::board::Board;
 use super::map_log::MapWriter;
+use super::places::Places;
 use crate::clock::Clock;
-use crate::groups::{AtTarget, Reason, Verdict, decide};
+use crate::groups::{AtTarget, Place, Reason, Verdict, decide};
 use crate::map_topic::{GroupPartition, GroupSync, Key, MapRecord, SyncPass};
-use crate::offset_map::{SourceOffset, TargetOffset, Translation};
+use crate::offset_map::{SourceOffset, TargetOffset};
 use crate::ownership::PROTOCOL_TYPE;
 use crate::spec::FlowSpec;
 
@@ -28,12 +30,14 @@ const IDLE_STATES: [&str; 3] = ["Empty", "Dead", ""];
 /// How often a pass that changed nothing is still written down, in passes.
 const SAY_AGAIN_AFTER: u32 = 5;
 
-/// Where a source offset of a partition, by its name at the source, is at the target; `None` if it is not copied.
-pub(crate) type Translate<'a> =
-    dyn Fn(&TopicPartition, SourceOffset) -> Option<Translation<TargetOffset>> + Send + Sync + 'a;
+/// Where a source offset of a partition, by its name at the source, is at the target.
+pub(crate) type PlaceOf<'a> = dyn Fn(&TopicPartition, SourceOffset) -> Place + Send + Sync + 'a;
 
 /// A group's positions at the source.
 pub(crate) type SourcePositions = BTreeMap<TopicPartition, SourceOffset>;
+
+/// The positions of all groups at the source.
+pub(crate) type GroupPositions = BTreeMap<String, SourcePositions>;
 
 /// What was last written down of each group.
 type Said = BTreeMap<String, Vec<GroupPartition>>;
@@ -45,14 +49,14 @@ pub(crate) struct GroupSyncer {
     pub(crate) target: Cluster,
     pub(crate) writer: MapWriter,
     pub(crate) board: Board,
-    pub(crate) translate: Box<Translate<'static>>,
+    pub(crate) places: Places,
     pub(crate) stop: CancellationToken,
 }
 
 impl GroupSyncer {
     /// Goes over the groups until the stop. The group whose positions are on their way to the target by then is
     /// finished and written down, so that nothing reaches a group later than this returns.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let (mut said, mut passes) = (Said::new(), 0);
         while !self.stop.is_cancelled() {
             let passed = self.pass(&mut said, passes % SAY_AGAIN_AFTER == 0).await;
@@ -72,7 +76,7 @@ impl GroupSyncer {
         self.board.change(&self.spec.name, |flow| flow.groups_error = error);
     }
 
-    async fn pass(&self, said: &mut Said, say_again: bool) -> Result<(), FlowError> {
+    async fn pass(&mut self, said: &mut Said, say_again: bool) -> Result<(), FlowError> {
         let at_ms = Clock::system().now_ms();
         let mut pass = SyncPass { at_ms, groups: 0, synced: 0, unsynced: 0 };
         let mut records = Vec::new();
@@ -90,25 +94,25 @@ impl GroupSyncer {
 
     /// Carries one group after the other over; false when the stop came first.
     async fn go_over_all(
-        &self,
+        &mut self,
         pass: &mut SyncPass,
         said: &mut Said,
         records: &mut Vec<MapRecord>,
     ) -> Result<bool, FlowError> {
-        let listed = self.stop.run_until_cancelled(groups_at_source(&self.source, &self.spec)).await;
-        let Some(groups) = listed else { return Ok(false) };
-        for group in groups? {
-            let asked = positions_at_source(&self.source, &self.spec, &group);
-            let Some(standing) = self.stop.run_until_cancelled(asked).await else { return Ok(false) };
-            let standing = standing?;
-            if standing.is_empty() {
-                continue;
+        let stop = self.stop.clone();
+        let Some(standing) = stop.run_until_cancelled(self.stand_at_source()).await else {
+            return Ok(false);
+        };
+        for (group, standing) in standing? {
+            if stop.is_cancelled() {
+                return Ok(false);
             }
             // Who was replaced moves no group any more.
             if let Some(error) = self.writer.ended_by() {
                 return Err(error);
             }
-            let carried = carry_over(&self.target, &self.spec, &group, &standing, &*self.translate);
+            let place_of = |partition: &TopicPartition, next| self.places.of(partition, next);
+            let carried = carry_over(&self.target, &self.spec, (&group, &standing), &place_of);
             let partitions = carried.await?;
             count(pass, &partitions);
             if said.get(&group) != Some(&partitions) {
@@ -118,10 +122,39 @@ impl GroupSyncer {
         }
         Ok(true)
     }
+
+    /// Where the groups stand, and then the look that tells in what.
+    async fn stand_at_source(&mut self) -> Result<GroupPositions, FlowError> {
+        let standing = positions_of_groups(&self.source, &self.spec).await?;
+        self.places.look(&topics_of(&standing)).await?;
+        Ok(standing)
+    }
+}
+
+/// The positions of the source's groups, of those that have any in the topics which the flow copies.
+pub(crate) async fn positions_of_groups(
+    source: &Cluster,
+    spec: &FlowSpec,
+) -> Result<GroupPositions, RequestError> {
+    let mut standing = GroupPositions::new();
+    for group in groups_at_source(source, spec).await? {
+        let positions = positions_at_source(source, spec, &group).await?;
+        if !positions.is_empty() {
+            standing.insert(group, positions);
+        }
+    }
+    Ok(standing)
+}
+
+/// The topics in which groups stand.
+pub(crate) fn topics_of(standing: &GroupPositions) -> Vec<Arc<str>> {
+    let topics = standing.values().flat_map(|positions| positions.keys());
+    let topics: BTreeSet<_> = topics.map(|partition| Arc::clone(&partition.topic)).collect();
+    topics.into_iter().collect()
 }
 
 /// The groups of the source whose positions the flow carries over.
-pub(crate) async fn groups_at_source(source: &Cluster, spec: &FlowSpec) -> Result<Vec<String>, RequestError> {
+async fn groups_at_source(source: &Cluster, spec: &FlowSpec) -> Result<Vec<String>, RequestError> {
     let listed = source.list_groups().await?;
     let carried = listed.into_iter().filter(|group| *group.protocol_type != *PROTOCOL_TYPE);
     let names = carried.map(|group| group.group_id.to_string());
@@ -129,7 +162,7 @@ pub(crate) async fn groups_at_source(source: &Cluster, spec: &FlowSpec) -> Resul
 }
 
 /// Where a group stands at the source, in the topics that the flow copies.
-pub(crate) async fn positions_at_source(
+async fn positions_at_source(
     source: &Cluster,
     spec: &FlowSpec,
     group: &str,
@@ -143,9 +176,8 @@ pub(crate) async fn positions_at_source(
 pub(crate) async fn carry_over(
     target: &Cluster,
     spec: &FlowSpec,
-    group: &str,
-    standing: &SourcePositions,
-    translate: &Translate<'_>,
+    (group, standing): (&str, &SourcePositions),
+    place_of: &PlaceOf<'_>,
 ) -> Result<Vec<GroupPartition>, FlowError> {
     let renamed = |partition: &TopicPartition| {
         TopicPartition::new(spec.rename.apply(&partition.topic), partition.partition)
@@ -162,8 +194,8 @@ pub(crate) async fn carry_over(
     for (partition, source) in standing {
         let target_partition = renamed(partition);
         let position = there.get(&target_partition).map(|position| position.offset.0);
-        let verdict =
-            decide(translate(partition, *source), AtTarget { active, position, may_go_back: false });
+        let Place { found, needs_source } = place_of(partition, *source);
+        let verdict = decide(found, AtTarget { active, position, may_go_back: false });
         let (target, reason) = match verdict {
             Verdict::Commit(offset, reason) => {
                 commits.insert(target_partition.clone(), at(offset));
@@ -172,29 +204,28 @@ pub(crate) async fn carry_over(
             Verdict::InPlace(offset, reason) => (Some(offset.0), reason),
             Verdict::Leave(reason) => (position, Some(reason)),
         };
-        outcome.push((target_partition, source.0, target, reason));
+        let known = GroupPartition {
+            topic: target_partition.topic.to_string(),
+            partition: target_partition.partition,
+            source: source.0,
+            target,
+            reason: reason.map(|reason| reason.to_string()),
+            needs_source,
+        };
+        outcome.push((target_partition, known));
     }
     if !commits.is_empty()
         && let Err(error) = at_target.commit(&Membership::OUTSIDE, &commits).await
     {
         tracing::warn!(group, %error, "the target did not take the group's positions");
-        for (partition, _, target, reason) in &mut outcome {
+        for (partition, known) in &mut outcome {
             if commits.contains_key(partition) {
-                *target = there.get(partition).map(|position| position.offset.0);
-                *reason = Some(Reason::Refused);
+                known.target = there.get(partition).map(|position| position.offset.0);
+                known.reason = Some(Reason::Refused.to_string());
             }
         }
     }
-    let say = |(partition, source, target, reason): (TopicPartition, i64, Option<i64>, Option<Reason>)| {
-        GroupPartition {
-            topic: partition.topic.to_string(),
-            partition: partition.partition,
-            source,
-            target,
-            reason: reason.map(|reason| reason.to_string()),
-        }
-    };
-    Ok(outcome.into_iter().map(say).collect())
+    Ok(outcome.into_iter().map(|(_, known)| known).collect())
 }
 
 async fn positions_there(

@@ -71,7 +71,8 @@ pub(crate) struct PartitionTask {
     pub(crate) shared: SharedCopier,
 }
 
-/// The copier, where group sync finds it; `None` until the partition was recovered.
+/// The copier, where group sync finds it; `None` until the partition was recovered, and once its map says nothing any
+/// more of where groups stand.
 pub(crate) type SharedCopier = Arc<Mutex<Option<Copier>>>;
 
 enum Happened {
@@ -95,7 +96,10 @@ pub(crate) enum Ended {
     /// It was told to, and its position is written.
     Stopped,
     /// It paused at an event.
-    Paused,
+    Paused {
+        /// Whether the offset map says nothing any more of where groups stand.
+        spoils_positions: bool,
+    },
     /// The map topic is no longer this owner's to write, or refuses what it writes.
     Replaced(FlowError),
 }
@@ -129,11 +133,16 @@ impl PartitionTask {
                     missing: 0,
                     end: None,
                 };
-                running.run(answered).await
+                let ended = running.run(answered).await;
+                if matches!(ended, Ended::Paused { spoils_positions: true }) {
+                    self.shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+                }
+                ended
             }
             Err(event) => {
+                let spoils_positions = event.spoils_positions();
                 self.report(event).await;
-                Ended::Paused
+                Ended::Paused { spoils_positions }
             }
         }
     }
@@ -269,8 +278,9 @@ impl Running<'_> {
                 }
             }
             Action::Paused(event) => {
+                let spoils_positions = event.spoils_positions();
                 self.task.report(event).await;
-                self.end = Some(Ended::Paused);
+                self.end = Some(Ended::Paused { spoils_positions });
             }
             Action::Stopped => self.end = Some(Ended::Stopped),
         }
@@ -436,6 +446,9 @@ impl Running<'_> {
                 return sleep(RETRY_WAIT).await;
             }
         };
+        if !from_target.is_empty() {
+            self.with_copier(Copier::note_left_out);
+        }
         let before = self.planner.next();
         match self.planner.plan(&fetched, &|producer| from_target.contains(&producer)) {
             Ok(planned) => {

@@ -7,7 +7,7 @@
 //! Does not own: who owns (`owner`), what a partition does (`partition`), how the flow fares (`watch`).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use client::offsets::Place;
@@ -23,6 +23,7 @@ use super::group_sync::GroupSyncer;
 use super::map_log::{self, MapReader, MapWriter, Ownership};
 use super::memory::MemoryShares;
 use super::partition::{Ended, PartitionTask, SharedCopier};
+use super::places::{Copied, Copy, Places};
 use super::provenance::Provenance;
 use super::tail::Target;
 use super::topics::{self, Pair};
@@ -33,7 +34,6 @@ use crate::clock::Clock;
 use crate::copier::plan::PlanOptions;
 use crate::events::{Event, EventKind, Side};
 use crate::map_topic::{Key, Ledger, MapRecord, PartitionLedger, RegisteredProducer, Scope};
-use crate::offset_map::{SourceOffset, TargetOffset, Translation};
 use crate::spec::FlowSpec;
 
 /// How often new topics and partitions are looked for.
@@ -64,9 +64,6 @@ fn not_promoted(ledger: &Ledger, spec: &FlowSpec) -> Result<(), FlowError> {
     }
 }
 
-/// The partitions that a session copies, and their copiers.
-type Copied = Arc<Mutex<HashMap<TopicPartition, SharedCopier>>>;
-
 /// Hands over partitions to be started.
 type Starts = mpsc::Sender<(PartitionTask, PartitionLedger)>;
 
@@ -86,6 +83,7 @@ struct Claimed {
     map_log_start: Offset,
     writer: MapWriter,
     source_id: Arc<str>,
+    target_id: Arc<str>,
     producer_id: i64,
     provenance: Provenance,
     lanes: Vec<Lane>,
@@ -168,7 +166,8 @@ impl Session<'_> {
             writer,
             source_id,
             producer_id,
-            provenance: Provenance::new(self.source, target_id),
+            provenance: Provenance::new(self.source, Arc::clone(&target_id)),
+            target_id,
             lanes: (0..SOURCE_LANES).map(|_| self.source.own_lane()).collect(),
             memory: MemoryShares::new(self.options.memory_bytes),
             copied: Copied::default(),
@@ -237,7 +236,7 @@ impl Session<'_> {
                 }
                 Some(ended) = tasks.join_next() => match ended {
                     Ok(Ended::Replaced(error)) => return Err(error),
-                    Ok(Ended::Stopped | Ended::Paused) => {}
+                    Ok(Ended::Stopped | Ended::Paused { .. }) => {}
                     Err(error) => {
                         tracing::error!(flow = self.spec.name, %error, "a task of the flow died");
                         return Err(FlowError::Replaced("a task of the flow died".to_owned()));
@@ -255,7 +254,7 @@ impl Session<'_> {
             target: self.target.clone(),
             writer: claimed.writer.clone(),
             board: self.board.clone(),
-            translate: Box::new(move |partition: &TopicPartition, next| translate(&copied, partition, next)),
+            places: Places::new(self.source, copied, Arc::clone(&claimed.target_id)),
             stop: claimed.stop.clone(),
         }
     }
@@ -426,7 +425,8 @@ impl Session<'_> {
         let ledger = claimed.ledger.take_partition(&key);
         let shared = SharedCopier::default();
         let mut copied = claimed.copied.lock().unwrap_or_else(PoisonError::into_inner);
-        copied.insert(source_partition.clone(), Arc::clone(&shared));
+        let copy = Copy { key: key.clone(), shared: Arc::clone(&shared) };
+        copied.insert(source_partition.clone(), copy);
         let lane = claimed.lanes[copied.len() % claimed.lanes.len()];
         drop(copied);
         let max_batch_bytes = pair.max_batch_bytes;
@@ -455,15 +455,4 @@ impl Session<'_> {
         };
         (task, ledger)
     }
-}
-
-fn translate(
-    copied: &Copied,
-    partition: &TopicPartition,
-    next: SourceOffset,
-) -> Option<Translation<TargetOffset>> {
-    let copied = copied.lock().unwrap_or_else(PoisonError::into_inner);
-    let shared = copied.get(partition)?;
-    let copier = shared.lock().unwrap_or_else(PoisonError::into_inner);
-    Some(copier.as_ref()?.map().translate(next))
 }

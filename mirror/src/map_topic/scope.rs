@@ -29,6 +29,11 @@ pub enum Scope {
     },
     /// Which producer ids flows write with.
     Producers,
+    /// The offset maps of what came from a cluster, and of their progress no intents.
+    CopiesFrom {
+        /// Id of that cluster.
+        source_cluster: Arc<str>,
+    },
 }
 
 impl Scope {
@@ -37,6 +42,12 @@ impl Scope {
         match self {
             Self::Whole => true,
             Self::Producers => matches!(key, Key::Producer(_)),
+            Self::CopiesFrom { source_cluster } => match key {
+                Key::Block { partition, .. } | Key::Progress { partition, .. } => {
+                    partition.source_cluster == *source_cluster
+                }
+                _ => false,
+            },
             Self::Owner { flow, source_cluster } => match key {
                 Key::Block { partition, .. } | Key::Progress { partition, .. } => {
                     partition.source_cluster == *source_cluster
@@ -54,7 +65,7 @@ impl Scope {
 
     /// Whether the intents of a progress are kept.
     pub(super) fn keeps_intents(&self) -> bool {
-        !matches!(self, Self::Account { .. })
+        !matches!(self, Self::Account { .. } | Self::CopiesFrom { .. })
     }
 }
 

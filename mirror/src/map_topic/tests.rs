@@ -28,6 +28,8 @@ fn progress(source: i64, intents: Vec<BatchIntent>) -> Progress {
         producer_epoch: 4,
         sequence: 77,
         intents,
+        left_out: false,
+        shed: false,
         map_start: None,
         at_ms: 1_700_000_000_000,
     }

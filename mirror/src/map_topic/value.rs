@@ -98,6 +98,13 @@ pub struct Progress {
     /// Batches that may be in the target's log beyond `target`, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub intents: Vec<BatchIntent>,
+    /// Whether batches were left out because they came from the target: the topic is copied both ways then, and this
+    /// partition's map alone does not tell what a reader at the source has read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_out: bool,
+    /// Whether the map's beginning went because the map would have been too large.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shed: bool,
     /// Source offset at which the offset map starts. Blocks that start below it were forgotten, though their tombstones
     /// may still be on their way; `None` where none were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,6 +204,10 @@ pub struct GroupPartition {
     /// Why that is not the very place of `source`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whether the offset map alone does not tell the place of `source`, so that `target` stands as it is once the source
+    /// no longer answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_source: bool,
 }
 
 /// The synced positions of a group.

@@ -30,8 +30,14 @@ fn written() -> Vec<(Key, Vec<u8>)> {
             target_topic: TOPICS[1].to_string(),
         };
         records.push((Key::Binding { flow: flow.clone(), topic: topic.clone() }, binding.encode()));
-        let stands =
-            GroupPartition { topic: topic.clone(), partition: 0, source: 5, target: Some(4), reason: None };
+        let stands = GroupPartition {
+            topic: topic.clone(),
+            partition: 0,
+            source: 5,
+            target: Some(4),
+            reason: None,
+            needs_source: false,
+        };
         let sync = GroupSync { at_ms: 4, partitions: vec![stands] };
         records.push((Key::Group { flow: flow.clone(), group }, sync.encode()));
         let pass = SyncPass { at_ms: 4, groups: 1, synced: 1, unsynced: 0 };
@@ -54,6 +60,8 @@ fn written() -> Vec<(Key, Vec<u8>)> {
             producer_epoch: 0,
             sequence: 0,
             intents: vec![BatchIntent { from: 10, to: 12, epoch: 0, runs: vec![0, 2] }],
+            left_out: false,
+            shed: false,
             map_start: Some(0),
             at_ms: 8,
         };
@@ -120,6 +128,7 @@ fn a_group_is_told_of_the_partitions_of_its_topics_in_which_it_has_no_position()
         topic: "flights".to_owned(),
         partition,
         source: 5,
+        needs_source: false,
         target: None,
         reason: None,
     };

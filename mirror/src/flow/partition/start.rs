@@ -82,6 +82,7 @@ impl PartitionTask {
             replay: intents,
             then_as,
             source_epoch,
+            left_out: ledger.progress().is_some_and(|(_, progress)| progress.left_out),
             superseded,
         };
         Ok(Recovered { copier: Copier::new(resume), planner, vouched })

@@ -1,0 +1,208 @@
+//! Where groups go on once a flow is promoted.
+//!
+//! Where they stand at the source now, or, when it no longer answers, where they stood when they were last seen; by the
+//! map as it was settled. What a group has committed in another topic, or in another log, than the one that was copied
+//! says nothing: it stays where it was synced.
+//!
+//! Owns: asking the source for the last time, and which of its answers count. Does not own: the translation
+//! (`offset_map`, `both_ways`), the decision on a position (`groups`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Cluster, TopicPartition};
+use tokio::time::timeout;
+use wire::TopicId;
+
+use crate::clock::Clock;
+use crate::events::Event;
+use crate::flow::counterflow::Counterflow;
+use crate::flow::group_sync::{self, GroupPositions, SourcePositions};
+use crate::flow::map_log::MapWriter;
+use crate::flow::{FlowError, cluster_id, connect, places};
+use crate::groups::{Place, Reason};
+use crate::map_topic::{GroupSync, Ledger, MapRecord, PartitionKey, PartitionLedger, SyncPass};
+use crate::offset_map::{OffsetMap, SourceOffset};
+use crate::spec::FlowSpec;
+use crate::status::{PartitionStatus, from_ledger};
+use crate::translate::key_of;
+
+/// How long the source may take to say where its groups stand.
+const SOURCE_WITHIN: Duration = Duration::from_secs(8);
+
+/// What is to be written down of the groups.
+pub(super) struct Carried {
+    records: Vec<MapRecord>,
+    /// The pass that this was; `None` where the source did not answer: the age of the positions is that of the pass that
+    /// saw them.
+    pass: Option<SyncPass>,
+}
+
+impl Carried {
+    pub(super) async fn write(mut self, spec: &FlowSpec, writer: &MapWriter) -> Result<(), FlowError> {
+        self.records.extend(self.pass.map(|pass| group_sync::pass_record(spec, &pass)));
+        writer.commit_each(self.records).await
+    }
+}
+
+/// What the source says while it still answers.
+struct AtSource {
+    standing: GroupPositions,
+    topic_ids: HashMap<Arc<str>, TopicId>,
+    counterflow: Counterflow,
+}
+
+/// A copied partition.
+struct Copied {
+    key: PartitionKey,
+    map: OffsetMap,
+    /// Whether an event says that its source, or its target, is not the log that was copied.
+    is_spoilt: bool,
+}
+
+/// All that a position is translated by.
+struct Known {
+    copied: HashMap<TopicPartition, Copied>,
+    /// Names at the source, by those at the target.
+    names: HashMap<(String, i32), TopicPartition>,
+    at_source: Option<AtSource>,
+}
+
+/// A group's positions, and those among them that only the source could tell the place of.
+#[derive(Default)]
+struct Stands {
+    at_ms: i64,
+    positions: SourcePositions,
+    held: HashSet<TopicPartition>,
+}
+
+/// Carries the groups over.
+pub(super) async fn carry_over(
+    target: &Cluster,
+    spec: &FlowSpec,
+    ledger: &Ledger,
+    unsettled: &[Event],
+) -> Result<Carried, FlowError> {
+    let at_ms = Clock::system().now_ms();
+    let mut known = Known::of(spec, ledger, unsettled);
+    known.at_source = known.ask_source(spec, cluster_id(target, &spec.to)?).await;
+    let mut pass = SyncPass { at_ms, groups: 0, synced: 0, unsynced: 0 };
+    let mut records = Vec::new();
+    for (group, stands) in known.standing(spec, ledger, at_ms) {
+        let Stands { at_ms, positions, held } = stands;
+        let place_of = |partition: &TopicPartition, next| match held.contains(partition) {
+            true => Place::unknown(Reason::NeedsSource),
+            false => known.place(partition, next),
+        };
+        let partitions = group_sync::carry_over(target, spec, (&group, &positions), &place_of).await?;
+        group_sync::count(&mut pass, &partitions);
+        records.push(group_sync::record(spec, &group, at_ms, &partitions));
+    }
+    Ok(Carried { records, pass: known.at_source.map(|_| pass) })
+}
+
+async fn at_source(spec: &FlowSpec, target_id: Arc<str>) -> Result<(Arc<str>, AtSource), FlowError> {
+    let source = connect(&spec.from).await?;
+    let standing = group_sync::positions_of_groups(&source, spec).await?;
+    let topics = group_sync::topics_of(&standing);
+    let topic_ids = match topics.is_empty() {
+        true => HashMap::new(),
+        // Asked last: a position that was read before is of the topic that had the name by then, or of none.
+        false => places::topic_ids(&source, &topics).await?,
+    };
+    let mut counterflow = Counterflow::new(&source, target_id);
+    counterflow.read().await?;
+    Ok((cluster_id(&source, &spec.from)?, AtSource { standing, topic_ids, counterflow }))
+}
+
+impl Known {
+    /// What the target knows; the source was not asked.
+    fn of(spec: &FlowSpec, ledger: &Ledger, unsettled: &[Event]) -> Self {
+        let spoils = |event: &&Event| event.kind.spoils_positions();
+        let spoilt: Vec<&Event> = ledger.events(&spec.name).chain(unsettled).filter(spoils).collect();
+        let mut known = Self { copied: HashMap::new(), names: HashMap::new(), at_source: None };
+        for PartitionStatus { topic, target_topic, partition, .. } in from_ledger(ledger, spec).partitions {
+            let Some(key) = key_of(ledger, spec, &topic, partition) else { continue };
+            let Some(map) = ledger.partition(&key).and_then(PartitionLedger::offset_map) else { continue };
+            let is_spoilt = spoilt.iter().any(|event| {
+                event.topic == topic && event.partition.is_none_or(|spoilt| spoilt == partition)
+            });
+            let at_source = TopicPartition::new(topic.as_str(), partition);
+            known.names.insert((target_topic, partition), at_source.clone());
+            known.copied.insert(at_source, Copied { key, map, is_spoilt });
+        }
+        known
+    }
+
+    /// Asks the source where its groups stand, if it answers and is the cluster that was copied.
+    async fn ask_source(&self, spec: &FlowSpec, target_id: Arc<str>) -> Option<AtSource> {
+        let why_not = match timeout(SOURCE_WITHIN, at_source(spec, target_id)).await {
+            Ok(Ok((found, at_source))) => {
+                if self.copied.values().any(|copied| copied.key.source_cluster == found) {
+                    return Some(at_source);
+                }
+                format!("cluster {found} answers in its place")
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it does not answer in time".to_owned(),
+        };
+        tracing::warn!(why_not, "the source cannot be asked: groups go on where they were last seen");
+        None
+    }
+
+    /// Where each group stands, as far as that counts.
+    fn standing(&self, spec: &FlowSpec, ledger: &Ledger, at_ms: i64) -> Vec<(String, Stands)> {
+        let mut recorded: HashMap<String, Stands> =
+            ledger.groups(&spec.name).map(|(group, sync)| (group.to_owned(), self.recorded(sync))).collect();
+        let Some(at_source) = &self.at_source else { return recorded.into_iter().collect() };
+        let mut standing = Vec::new();
+        for (group, live) in &at_source.standing {
+            let mut stands = recorded.remove(group).unwrap_or_default();
+            // What the group no longer has at the source is no place to go on from.
+            let has = |partition: &TopicPartition| live.contains_key(partition) || self.is_spoilt(partition);
+            stands.positions.retain(|partition, _| has(partition));
+            for (partition, next) in live {
+                if self.is_another_log(partition, at_source) {
+                    stands.held.insert(partition.clone());
+                } else {
+                    stands.positions.insert(partition.clone(), *next);
+                    stands.held.remove(partition);
+                }
+            }
+            stands.at_ms = at_ms;
+            standing.push((group.clone(), stands));
+        }
+        standing.retain(|(_, stands)| !stands.positions.is_empty());
+        standing
+    }
+
+    /// What was written down of a group, by the partitions' names at the source.
+    fn recorded(&self, sync: &GroupSync) -> Stands {
+        let mut stands = Stands { at_ms: sync.at_ms, ..Stands::default() };
+        for known in &sync.partitions {
+            let Some(partition) = self.names.get(&(known.topic.clone(), known.partition)) else { continue };
+            if known.needs_source || self.is_spoilt(partition) {
+                stands.held.insert(partition.clone());
+            }
+            stands.positions.insert(partition.clone(), SourceOffset(known.source));
+        }
+        stands
+    }
+
+    fn is_spoilt(&self, partition: &TopicPartition) -> bool {
+        self.copied.get(partition).is_some_and(|copied| copied.is_spoilt)
+    }
+
+    /// Whether what the source has under the name is not what was copied.
+    fn is_another_log(&self, partition: &TopicPartition, at_source: &AtSource) -> bool {
+        let Some(copied) = self.copied.get(partition) else { return false };
+        copied.is_spoilt || at_source.topic_ids.get(&partition.topic) != Some(&copied.key.source_topic)
+    }
+
+    fn place(&self, partition: &TopicPartition, next: SourceOffset) -> Place {
+        let Some(copied) = self.copied.get(partition) else { return Place::unknown(Reason::NotCopied) };
+        let counter = self.at_source.as_ref().and_then(|at_source| at_source.counterflow.map(&copied.key));
+        Place::of(&copied.map, counter.as_ref(), next)
+    }
+}
