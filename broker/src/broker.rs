@@ -16,6 +16,7 @@ use wire::ids::{ProducerId, TopicId};
 
 use crate::archive::ArchivedLog;
 use crate::clock::Clock;
+use crate::cold_reads::ColdReads;
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::coordinator::{Coordinator, OffsetsLog};
 use crate::groups::{OFFSETS_PARTITIONS, OFFSETS_TOPIC};
@@ -115,6 +116,8 @@ pub(crate) struct Broker {
     pub(crate) fetch_budget: Arc<Semaphore>,
     /// Fetch sessions.
     pub(crate) fetch_sessions: FetchSessions,
+    /// Reads from the store that outlive their fetches.
+    pub(crate) cold_reads: Arc<ColdReads>,
     /// Figures.
     pub(crate) metrics: Metrics,
     /// Cancelled to stop.
@@ -173,6 +176,7 @@ impl Broker {
             auto_create: parts.dev,
             fetch_budget: Arc::new(Semaphore::new(FETCH_RESPONSES_BYTES / 1024)),
             fetch_sessions: FetchSessions::default(),
+            cold_reads: Arc::new(ColdReads::new(parts.stop.clone())),
             metrics: Metrics::default(),
             stop: parts.stop,
             ready: AtomicBool::new(false),

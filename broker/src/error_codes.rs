@@ -59,6 +59,7 @@ pub(crate) fn of_append(refused: &AppendRefused) -> ErrorCode {
             AppendError::Commit(error) => of_commit(error),
         },
         AppendRefused::Commit(error) => of_commit(error),
+        AppendRefused::Store(_) => ErrorCode::KAFKA_STORAGE_ERROR,
     }
 }
 
@@ -97,11 +98,13 @@ pub(crate) fn of_read(refused: &ReadRefused) -> ErrorCode {
             TierReadError::NotReady { .. }
             | TierReadError::Unavailable { .. }
             | TierReadError::Denied { .. } => ErrorCode::REPLICA_NOT_AVAILABLE,
-            TierReadError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+            // What is out of the log's range the hot log says. What is only not in the store is no reason for a reader to begin
+            // anew elsewhere.
+            TierReadError::OutOfRange { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
             // Not a code that clients try again without a word.
             TierReadError::Damaged { .. } => ErrorCode::CORRUPT_MESSAGE,
         },
-        ReadRefused::Unreadable(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        ReadRefused::Nowhere { .. } | ReadRefused::Unreadable(_) => ErrorCode::KAFKA_STORAGE_ERROR,
         ReadRefused::CutShort { .. } => ErrorCode::CORRUPT_MESSAGE,
     }
 }
@@ -166,4 +169,24 @@ pub(crate) fn of_change_refused(refused: &ChangeRefused) -> ErrorCode {
 /// The code of a metadata log that cannot be written.
 fn of_metadata(_error: &CommitMetadataError) -> ErrorCode {
     ErrorCode::KAFKA_STORAGE_ERROR
+}
+
+#[cfg(test)]
+mod tests {
+    use hotlog::PartitionId;
+    use wire::ids::Offset;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_out_of_the_logs_own_range_makes_clients_begin_anew() {
+        let (offset, start, end) = (Offset(5), Offset(10), Offset(20));
+        let outside = ReadError::OutOfRange { offset, log_start: start, high_watermark: end };
+        assert_eq!(of_read(&outside.into()), ErrorCode::OFFSET_OUT_OF_RANGE);
+        let untiered = TierReadError::OutOfRange { offset: 5, start: 10, end: 20 };
+        assert_eq!(of_read(&untiered.into()), ErrorCode::KAFKA_STORAGE_ERROR);
+        let partition = PartitionId::METADATA;
+        let nowhere = ReadRefused::Nowhere { partition, offset, start, end };
+        assert_eq!(of_read(&nowhere), ErrorCode::KAFKA_STORAGE_ERROR);
+    }
 }

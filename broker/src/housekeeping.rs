@@ -6,7 +6,8 @@
 //!
 //! Decisions are the hot log's (for partitions only it holds) and tiering's (for tiered ones). This drives them: topics
 //! without tiering lose what has outlived their limits; tiered ones let go of local copies that the store has; producer
-//! ids that have not been used for long are forgotten; group offsets are copied to the store now and then.
+//! ids that have not been used for long are forgotten, and so is what was read from the store and nobody came back for;
+//! group offsets are copied to the store now and then.
 
 mod confirmation;
 
@@ -24,8 +25,11 @@ use tiering::cluster_record::{GroupOffset, GroupSnapshot};
 use self::confirmation::{Confirmations, Goal, Guard};
 use crate::broker::Broker;
 use crate::clock::Clock;
+use crate::cold_reads::SILENT_STORE;
+use crate::groups::coordinator::GroupOffsets;
 use crate::partition::Partition;
 use crate::topic_config::TopicConfig;
+use crate::topics::Topics;
 
 /// How often partitions are looked at.
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -134,6 +138,8 @@ async fn pass_over(broker: &Arc<Broker>, confirmations: &mut Confirmations) {
     }
     tell(broker, "retention", join("; ", alarms));
     broker.clear_alarm_after("read", READ_ALARM_LASTS);
+    broker.clear_alarm_after(SILENT_STORE, READ_ALARM_LASTS);
+    broker.cold_reads.forget_idle();
     let storeless = join(", ", storeless).map(|names| {
         format!(
             "topics are tiered and this broker has no object store, so retention removes nothing of them: {names}; start it \
@@ -212,12 +218,19 @@ async fn one(
 fn group_snapshot(broker: &Broker) -> Option<GroupSnapshot> {
     broker.tier.as_ref()?;
     let groups = broker.groups.committed().ok()?;
-    let topics = broker.topics();
-    let mut snapshot = GroupSnapshot { taken_at_ms: broker.clock.wall_ms(), groups: BTreeMap::new() };
+    Some(snapshot_of(groups, &broker.topics(), broker.clock.wall_ms()))
+}
+
+/// The offsets of the topics that there are. One that was committed for a topic of the same name that is gone says nothing about
+/// this one; one that does not say for which, as old records do not, counts for its name.
+fn snapshot_of(groups: Vec<(String, GroupOffsets)>, topics: &Topics, taken_at_ms: i64) -> GroupSnapshot {
+    let mut snapshot = GroupSnapshot { taken_at_ms, groups: BTreeMap::new() };
     for (group, offsets) in groups {
         let known = offsets.into_iter().filter_map(|((topic, partition), value)| {
-            Some(GroupOffset {
-                topic_id: topics.named(&topic)?.id,
+            let topic_id = topics.named(&topic)?.id;
+            let is_for_it = value.topic_id.is_none_or(|committed_for| committed_for == topic_id);
+            is_for_it.then_some(GroupOffset {
+                topic_id,
                 partition,
                 offset: value.offset,
                 leader_epoch: value.leader_epoch,
@@ -226,7 +239,7 @@ fn group_snapshot(broker: &Broker) -> Option<GroupSnapshot> {
         });
         snapshot.groups.insert(group, known.collect());
     }
-    Some(snapshot)
+    snapshot
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod api;
 mod archive;
 mod broker;
 mod clock;
+mod cold_reads;
 mod connection;
 mod error_codes;
 mod fetch_sessions;

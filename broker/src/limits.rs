@@ -44,6 +44,21 @@ pub(crate) const FETCH_RESPONSES_BYTES: usize = 256 << 20;
 pub(crate) const MAX_FETCH_RESPONSE_BYTES: usize = 55 << 20;
 /// The longest a fetch may wait for data.
 pub(crate) const MAX_FETCH_WAIT_MS: i64 = 300_000;
+/// What a fetch that has found nothing waits for the store at least, whatever it says: Kafka's `remote.fetch.max.wait.ms` (KIP-405).
+pub(crate) const STORE_WAIT: Duration = Duration::from_millis(500);
+/// Reads from the store that are under way, or whose outcome waits for its next fetch: further ones are begun later.
+pub(crate) const MAX_COLD_READS: usize = 4_096;
+/// What all of them bring in together; further ones wait for their share. Apart from [`FETCH_RESPONSES_BYTES`], so that a store that
+/// hangs holds nothing of what tail reads need.
+pub(crate) const COLD_READS_BYTES: usize = 128 << 20;
+/// What one of them brings in, unless its first batch is larger.
+pub(crate) const COLD_READ_BYTES: usize = 8 << 20;
+/// What was read waits so long for its next fetch, as the store's own read-ahead does.
+pub(crate) const COLD_READ_KEPT: Duration = Duration::from_secs(30);
+/// And a failure so long: afterwards the store is asked again.
+pub(crate) const COLD_FAILURE_KEPT: Duration = Duration::from_secs(2);
+/// A store that takes longer than this for the first bytes of a read is an alarm.
+pub(crate) const STORE_SILENT_AFTER: Duration = Duration::from_secs(5);
 /// Fetch sessions kept, as Kafka's `max.incremental.fetch.session.cache.slots`.
 pub(crate) const MAX_FETCH_SESSIONS: usize = 1_000;
 /// Partitions that all fetch sessions remember together: some 200 bytes each.

@@ -21,7 +21,7 @@ use wire::batch::{BatchView, Batches, RecordsError};
 use wire::codec::{FileRange, Piece};
 use wire::ids::{LeaderEpoch, Offset};
 
-use crate::archive::ArchivedLog;
+use crate::archive::{ArchivedLog, StoreDisagrees};
 use crate::validation::BatchRefused;
 use crate::waiters::Waiters;
 
@@ -44,6 +44,9 @@ pub(crate) enum AppendRefused {
     /// It was not committed.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The store has other records at the offsets that it would get, or that some before it got.
+    #[error(transparent)]
+    Store(#[from] StoreDisagrees),
 }
 
 /// Why a read failed.
@@ -55,6 +58,21 @@ pub(crate) enum ReadRefused {
     /// The store could not serve it.
     #[error(transparent)]
     Cold(#[from] TierReadError),
+    /// The offset is the log's, its local copy was let go of, and the store does not have it: it may be another store.
+    #[error(
+        "offset {offset} of {partition} is not on local disk any more, and the store does not have it (it has {start} to \
+         {end}): start the broker with the store that it had before, or `longhaul tier verify` this one"
+    )]
+    Nowhere {
+        /// The partition.
+        partition: PartitionId,
+        /// The offset asked for.
+        offset: Offset,
+        /// First offset in the store.
+        start: Offset,
+        /// One past the last offset in the store.
+        end: Offset,
+    },
     /// A batch that was read is damaged.
     #[error("{0}")]
     Unreadable(String),
@@ -164,6 +182,15 @@ impl Partition {
         self.directory.reserve_room(bytes)
     }
 
+    /// Whether the log may take records. To be asked right before an append of what the store may hold, with no await
+    /// between.
+    ///
+    /// # Errors
+    /// [`StoreDisagrees`].
+    pub(crate) fn check_append(&self) -> Result<(), StoreDisagrees> {
+        self.tiered.as_ref().map_or(Ok(()), |tiered| tiered.archived.check_append())
+    }
+
     /// Appends a checked batch. Never blocks.
     ///
     /// # Errors
@@ -178,6 +205,7 @@ impl Partition {
     /// [`AppendRefused`].
     pub(crate) async fn append_committed(&self, batch: &[u8]) -> Result<Appended, AppendRefused> {
         let room = self.reserve(batch.len()).await?;
+        self.check_append()?;
         let appended = self.append(room, batch, Origin::Internal)?;
         self.commit(appended.ticket).await?;
         Ok(appended)
@@ -238,11 +266,29 @@ impl Partition {
                     Cold::HoleUpTo(end) => from = end,
                 }
             }
-            match self.read_hot(from, limits, isolation).await {
-                // The local copy went in this very moment.
-                Err(ReadRefused::Hot(ReadError::NotLocal { .. })) if self.tiered.is_some() => {}
-                found => return found,
+            if let Some(read) = self.read_local(from, limits, isolation).await? {
+                return Ok(read);
             }
+        }
+    }
+
+    /// Reads like [`Partition::read`], and never waits for the store: `None` when only the store has what is asked for.
+    ///
+    /// # Errors
+    /// [`ReadRefused`].
+    pub(crate) async fn read_local(
+        &self,
+        from: Offset,
+        limits: ReadLimits,
+        isolation: Isolation,
+    ) -> Result<Option<Read>, ReadRefused> {
+        if self.is_cold(from) {
+            return Ok(None);
+        }
+        match self.read_hot(from, limits, isolation).await {
+            // The local copy went in this very moment.
+            Err(ReadRefused::Hot(ReadError::NotLocal { .. })) if self.tiered.is_some() => Ok(None),
+            found => found.map(Some),
         }
     }
 
@@ -297,7 +343,12 @@ impl Partition {
         let tier = self.tier().expect("the caller saw the tier");
         let mut from = from;
         loop {
-            let found = tier.fetch(self.id(), from, max_bytes).await?;
+            let found = match tier.fetch(self.id(), from, max_bytes).await {
+                Err(TierReadError::OutOfRange { start, end, .. }) => {
+                    return self.not_in_store(from, (Offset(start), Offset(end)));
+                }
+                found => found?,
+            };
             if found.batches.is_empty() && found.next_offset > from {
                 // A hole: what stood there is gone, and the reader is led across it.
                 from = found.next_offset;
@@ -305,6 +356,10 @@ impl Partition {
                     return Ok(Cold::HoleUpTo(from));
                 }
                 continue;
+            }
+            if found.batches.is_empty() {
+                let held = self.tiered().map(|range| (range.start, range.end));
+                return self.not_in_store(from, held.unwrap_or((from, from)));
             }
             return Ok(Cold::Found(Read {
                 pieces: found.batches.into_iter().map(Piece::Memory).collect(),
@@ -318,6 +373,16 @@ impl Partition {
                     .collect(),
             }));
         }
+    }
+
+    /// What a reader gets of an offset that the store does not have. One that is still the log's, and not on local disk, must
+    /// not be called out of range: clients would begin anew elsewhere.
+    fn not_in_store(&self, offset: Offset, (start, end): (Offset, Offset)) -> Result<Cold, ReadRefused> {
+        if self.is_cold(offset) {
+            return Err(ReadRefused::Nowhere { partition: self.id(), offset, start, end });
+        }
+        // The log start passed it in this very moment: the local log says so.
+        Ok(Cold::HoleUpTo(offset))
     }
 
     /// Reads everything up to the end, in order, handing each batch to `each`.

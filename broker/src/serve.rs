@@ -5,9 +5,9 @@
 //! signals (`cli`).
 //!
 //! In order: the options are checked; the log directory is opened and its metadata replayed, which says which topics
-//! the journal may name; the log recovers; the store is opened, which may refuse the folder; topics are opened; clients
-//! are served; groups are loaded beside that. A stop accepts nobody new, lets what was begun come to its end, closes
-//! the store's work, writes what the log still holds in memory, and lets go of the folder.
+//! the journal may name; the log recovers; the store is opened, which may refuse the folder; topics are opened, and held
+//! against the store; clients are served; groups are loaded beside that. A stop accepts nobody new, lets what was begun
+//! come to its end, closes the store's work, writes what the log still holds in memory, and lets go of the folder.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use topology::{Address, FlushMode};
 
 use crate::api::Requests;
+use crate::archive;
 use crate::broker::{Advertised, BROKER_ID, Broker, ChangeError, Parts, random_topic_id};
 use crate::clock::{Clock, SystemClock};
 use crate::connection::{Listener, ListenerOptions};
@@ -151,13 +152,30 @@ pub async fn serve(options: BrokerOptions, stop: CancellationToken) -> Result<()
             return Err(error);
         }
     };
-    run(&options, &broker, stop).await?;
+    let watch = broker.tier.clone().map(|tier| tokio::spawn(stop_once_superseded(tier, stop.clone())));
+    let ran = run(&options, &broker, stop).await;
+    if let Some(watch) = watch {
+        watch.abort();
+    }
+    ran?;
+    let superseded = broker.tier.as_ref().and_then(Tier::superseded_by);
     if let Some(tier) = broker.tier.clone() {
         tier.close().await;
     }
     close(directory).await?;
+    if let Some(error) = superseded {
+        return Err(error.into());
+    }
     tracing::info!("stopped in good order");
     Ok(())
+}
+
+/// A start that could not ask the store learns late what would have refused it: clients must not be served a past that goes on
+/// elsewhere.
+async fn stop_once_superseded(tier: Tier, stop: CancellationToken) {
+    let error = tier.superseded().await;
+    tracing::error!(%error, "this broker stops");
+    stop.cancel();
 }
 
 /// What other machines can reach, by its flag. The options' own check has seen that somebody accepts that.
@@ -277,8 +295,12 @@ async fn start(
     if identity.name != options.cluster {
         return Err(ServeError::OtherCluster { found: identity.name, asked: options.cluster.clone() });
     }
+    let relies_on_store = archive::relies_on_store(&directory);
     let tier = match &options.store {
-        Some(url) => Some(Tier::open(tier_options(url.clone(), &identity, !has_served)).await?),
+        Some(url) => {
+            let tiering = tier_options(url.clone(), &identity, !has_served);
+            Some(Tier::open(TierOptions { relies_on_store, ..tiering }).await?)
+        }
         None => None,
     };
     let told = options.advertise.as_ref().unwrap_or(&options.listen);
@@ -294,6 +316,9 @@ async fn start(
         dev: options.dev,
         stop,
     })?;
+    if let Some(tier) = &broker.tier {
+        tier.first_looks().await;
+    }
     if !report.losses.is_empty() {
         broker.raise_alarm("loss", format!("recovery lost something: {}", report.losses.join("; ")));
     }
@@ -319,6 +344,7 @@ fn tier_options(store: tiering::store::StoreUrl, identity: &ClusterIdentity, fre
             recovery_generation: identity.recovery_generation,
             fresh,
         },
+        relies_on_store: false,
         codec: BlockCodec::default(),
         read_budget_bytes: TIER_READ_BUDGET_BYTES,
         upload_bytes_per_second: None,
@@ -411,7 +437,7 @@ async fn expire_groups(broker: Arc<Broker>) {
     loop {
         tick.tick().await;
         if broker.ready.load(Ordering::Acquire) {
-            broker.groups.expire(&broker.topics()).await;
+            broker.groups.expire(&|| broker.topics()).await;
         }
     }
 }

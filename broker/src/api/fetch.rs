@@ -1,13 +1,20 @@
 //! Fetch: batches to consumers.
 //!
 //! Behaviour: a fetch that finds too little waits until a commit wakes it, and looks again from where it stopped; it
-//! never polls. One of nothing, such as ends a session, is answered at once. The first batch comes whole even when it is larger than was asked for; an offset in the middle of a
-//! batch returns that batch. Sessions (KIP-227) say only what changed. Readers of committed records stop at the last
-//! stable offset and are told which transactions to leave out. Records are never null, even beside an error.
+//! never polls. One of nothing, such as ends a session, is answered at once, and so is one that found records in a file:
+//! a read ends with its segment, so the reader is behind, and the rest is its next fetch's. The first batch comes whole
+//! even when it is larger than was asked for; an offset in the middle of a batch returns that batch. Sessions (KIP-227)
+//! say only what changed. Readers of committed records stop at the last stable offset and are told which transactions to
+//! leave out. Records are never null, even beside an error.
+//! What only the store has is waited for like what is not written yet, all partitions at once: a fetch that has found
+//! nothing waits a little longer for it than it says (KIP-405), then it answers without, and its read goes on for the
+//! next one. So a store that hangs starves nobody of what is here.
 //! Version notes: 7 sessions; 9 leader epochs; 12 diverging epochs; 13 topic ids.
 //! Owns: when an answer is enough, and its share of the memory for all fetches.
-//! Does not own: where bytes come from (`partition`), sessions (`fetch_sessions`), who is woken (`waiters`),
-//! sending (`connection`).
+//! Does not own: where bytes come from (`partition`), reads from the store under way (`cold_reads`), sessions
+//! (`fetch_sessions`), who is woken (`waiters`), sending (`connection`).
+
+mod stored;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +22,7 @@ use std::time::Duration;
 
 use hotlog::{Isolation, ReadLimits};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::Instant;
 use wire::ErrorCode;
 use wire::api::fetch::{
     AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
@@ -24,14 +32,16 @@ use wire::codec::{Piece, Records, Text};
 use wire::header::response_frame;
 use wire::ids::{LeaderEpoch, Offset};
 
+use self::stored::StoredRead;
 use super::{Context, check_epoch};
 use crate::broker::Broker;
+use crate::cold_reads::{Place, Wanted};
 use crate::connection::{Answer, Outcome};
 use crate::error_codes;
 use crate::fetch_sessions::{Fetching, SessionOutcome, SessionRequest, Target, Told, TopicKey};
-use crate::limits::{MAX_FETCH_RESPONSE_BYTES, MAX_FETCH_WAIT_MS};
+use crate::limits::{MAX_FETCH_RESPONSE_BYTES, MAX_FETCH_WAIT_MS, STORE_WAIT};
 use crate::metrics::Metrics;
-use crate::partition::{Partition, Read};
+use crate::partition::{Partition, Read, ReadRefused};
 
 /// First version that names topics by id.
 const IDS_SINCE: i16 = 13;
@@ -57,6 +67,8 @@ struct Reading {
     aborted: Vec<(i64, i64)>,
     bytes: usize,
     bounds: Option<Told>,
+    /// Whether a read from the store is under way for it.
+    awaits_store: bool,
     error: ErrorCode,
     diverging: Option<(LeaderEpoch, Offset)>,
 }
@@ -114,15 +126,17 @@ fn session_request(context: &Context, request: &FetchRequest) -> SessionRequest 
 }
 
 struct Fetch<'a> {
-    broker: &'a Broker,
+    broker: &'a Arc<Broker>,
     ask: &'a Ask,
+    /// Woken by commits, and by what comes from the store.
+    notify: Arc<Notify>,
     readings: Vec<Reading>,
     bytes: usize,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<'a> Fetch<'a> {
-    fn new(broker: &'a Broker, fetching: &Fetching, ask: &'a Ask) -> Self {
+    fn new(broker: &'a Arc<Broker>, fetching: &Fetching, ask: &'a Ask) -> Self {
         let topics = broker.topics();
         let reading = |target: &Target| {
             let topic = match &target.topic {
@@ -147,6 +161,7 @@ impl<'a> Fetch<'a> {
                 aborted: Vec::new(),
                 bytes: 0,
                 bounds: None,
+                awaits_store: false,
                 error,
                 diverging: None,
             };
@@ -154,21 +169,20 @@ impl<'a> Fetch<'a> {
             reading
         };
         let readings = fetching.targets.iter().map(reading).collect();
-        Self { broker, ask, readings, bytes: 0, permit: None }
+        Self { broker, ask, notify: Arc::default(), readings, bytes: 0, permit: None }
     }
 
     async fn read_until_enough(&mut self) {
+        let begun = Instant::now();
         self.read().await;
-        if self.is_enough() || self.ask.max_wait.is_zero() {
+        if self.is_enough() || self.longest_wait().is_zero() {
             return;
         }
         Metrics::add(&self.broker.metrics.waited_fetches, 1);
-        let notify = Arc::new(Notify::new());
-        let mut deadline = std::pin::pin!(tokio::time::sleep(self.ask.max_wait));
         let mut stop = std::pin::pin!(self.broker.stop.cancelled());
         loop {
             for partition in self.readings.iter().filter_map(|reading| reading.partition.as_ref()) {
-                partition.waiters.register(&notify);
+                partition.waiters.register(&self.notify);
             }
             // What was committed between the last look and the registration woke nobody.
             self.read().await;
@@ -176,18 +190,23 @@ impl<'a> Fetch<'a> {
                 return;
             }
             tokio::select! {
-                () = notify.notified() => {}
-                () = &mut deadline => return,
+                () = self.notify.notified() => {}
+                () = tokio::time::sleep_until(begun + self.longest_wait()) => return,
                 () = &mut stop => return,
             }
         }
     }
 
+    /// How long it may take in all, as things stand. Whoever has something need not wait longer for the store.
+    fn longest_wait(&self) -> Duration {
+        let needs_store = self.bytes == 0 && self.readings.iter().any(|reading| reading.awaits_store);
+        if needs_store { self.ask.max_wait.max(STORE_WAIT) } else { self.ask.max_wait }
+    }
+
     /// Whether the answer may go: nothing to wait for, enough bytes, or something the client must hear of at once.
     fn is_enough(&self) -> bool {
-        let tells = |reading: &Reading| reading.error != ErrorCode::NONE || reading.diverging.is_some();
         let wanted = self.ask.min_bytes.min(self.ask.max_bytes.max(1));
-        self.readings.is_empty() || self.bytes >= wanted || self.readings.iter().any(tells)
+        self.readings.is_empty() || self.bytes >= wanted || self.readings.iter().any(Reading::ends_the_wait)
     }
 
     async fn read(&mut self) {
@@ -203,6 +222,7 @@ impl<'a> Fetch<'a> {
     async fn read_one(&mut self, index: usize) {
         let (ask, first) = (self.ask, self.bytes == 0);
         let reading = &mut self.readings[index];
+        reading.awaits_store = false;
         let Some(partition) = reading.partition.clone() else { return };
         if reading.error != ErrorCode::NONE || reading.diverging.is_some() {
             return;
@@ -218,39 +238,79 @@ impl<'a> Fetch<'a> {
             return;
         }
         let limits = ReadLimits { max_bytes: left, at_least_one_batch: first };
+        if partition.is_cold(Offset(reading.next)) || !self.read_local(index, &partition, limits).await {
+            self.read_stored(index, &partition, limits).await;
+        }
+    }
+
+    /// Reads from the local log. False when only the store has what is wanted.
+    async fn read_local(&mut self, index: usize, partition: &Partition, limits: ReadLimits) -> bool {
         let from = Offset(self.readings[index].next);
-        // What the store is asked for is bounded by the store's own budget until it is here: a store that hangs must not hold what
-        // tail reads need.
-        let is_cold = partition.is_cold(from);
-        let Some(mut permit) = self.reserve(if is_cold { 0 } else { left.max(1) }, first).await else {
+        let reserved = self.reserve(limits.max_bytes.max(1), limits.at_least_one_batch).await;
+        let Some(permit) = reserved else {
+            self.readings[index].note_bounds();
+            return true;
+        };
+        match partition.read_local(from, limits, self.ask.isolation).await {
+            Ok(Some(read)) => self.keep(index, permit, read),
+            Ok(None) => return false,
+            Err(refused) => self.refuse(index, partition, &refused),
+        }
+        true
+    }
+
+    /// Takes up what was read from the store, or has it read. Nothing of the budget is held meanwhile: a store that hangs must
+    /// not hold what tail reads need, and those who hold a part and wait for the rest would wait for each other.
+    async fn read_stored(&mut self, index: usize, partition: &Arc<Partition>, limits: ReadLimits) {
+        let (first, from) = (limits.at_least_one_batch, Offset(self.readings[index].next));
+        let isolation = self.ask.isolation;
+        let committed_only = isolation == Isolation::ReadCommitted;
+        let place = Place { partition: partition.id(), from, committed_only };
+        let wanted = Wanted { place, max_bytes: limits.max_bytes, notify: Arc::clone(&self.notify) };
+        let (broker, owned) = (Arc::clone(self.broker), Arc::clone(partition));
+        let read = move |max_bytes: usize| {
+            // Which of the partitions comes first in an answer is not known before they are here.
+            let limits = ReadLimits { max_bytes, at_least_one_batch: true };
+            StoredRead { broker, partition: owned, from, limits, isolation }.begin()
+        };
+        let Some(finished) = self.broker.cold_reads.take_or_begin(&wanted, read).await else {
+            self.readings[index].awaits_store = true;
             self.readings[index].note_bounds();
             return;
         };
-        match partition.read(from, limits, ask.isolation).await {
-            Ok(read) => {
-                // Nothing of the budget is held while this waits: those who hold a part and wait for the rest would wait for each other.
-                if is_cold {
-                    let Some(whole) = self.reserve(in_memory_bytes(&read), first).await else {
-                        self.readings[index].note_bounds();
-                        return;
-                    };
-                    permit = whole;
-                }
-                self.keep_permit(permit, &read);
-                self.bytes += read.bytes();
-                self.readings[index].take(read);
-            }
-            Err(refused) => {
-                let reading = &mut self.readings[index];
-                reading.error = error_codes::of_read(&refused);
-                if matches!(reading.error, ErrorCode::CORRUPT_MESSAGE | ErrorCode::KAFKA_STORAGE_ERROR) {
-                    self.broker.raise_alarm("read", refused.to_string());
-                }
-                reading.note_bounds();
-                if reading.error != ErrorCode::OFFSET_OUT_OF_RANGE {
-                    tracing::warn!(partition = %partition.id(), %from, error = %refused, "a read failed");
+        let (fits, in_memory) = match &finished.outcome {
+            Ok(read) => (first || read.bytes() <= limits.max_bytes, in_memory_bytes(read)),
+            Err(refused) => return self.refuse(index, partition, refused),
+        };
+        let permit = if fits { self.reserve(in_memory, first).await } else { None };
+        match permit {
+            Some(permit) => {
+                if let Ok(read) = finished.outcome {
+                    self.keep(index, permit, read);
                 }
             }
+            None => self.broker.cold_reads.put_back(place, finished),
+        }
+        // The bounds may have moved since it was read.
+        self.readings[index].note_bounds();
+    }
+
+    fn keep(&mut self, index: usize, permit: OwnedSemaphorePermit, read: Read) {
+        self.keep_permit(permit, &read);
+        self.bytes += read.bytes();
+        self.readings[index].take(read);
+    }
+
+    fn refuse(&mut self, index: usize, partition: &Partition, refused: &ReadRefused) {
+        let reading = &mut self.readings[index];
+        reading.error = error_codes::of_read(refused);
+        if matches!(reading.error, ErrorCode::CORRUPT_MESSAGE | ErrorCode::KAFKA_STORAGE_ERROR) {
+            self.broker.raise_alarm("read", refused.to_string());
+        }
+        reading.note_bounds();
+        if reading.error != ErrorCode::OFFSET_OUT_OF_RANGE {
+            let from = reading.next;
+            tracing::warn!(partition = %partition.id(), from, error = %refused, "a read failed");
         }
     }
 
@@ -324,21 +384,23 @@ impl Reading {
         self.pieces.extend(read.pieces);
     }
 
-    /// Finds where to read on; only a fetch that waits for more needs to know.
+    /// Whether the client must have this at once: it has to hear of something, or it reads from a file, where it is not
+    /// known what offset the pieces end with.
+    fn ends_the_wait(&self) -> bool {
+        self.error != ErrorCode::NONE || self.diverging.is_some() || self.reads_from_a_file()
+    }
+
+    fn reads_from_a_file(&self) -> bool {
+        self.pieces[self.walked..].iter().any(|piece| matches!(piece, Piece::File(_)))
+    }
+
+    /// Finds where to read on; only a fetch that waits for more needs to know, and none waits with pieces of a file. What is
+    /// behind such a piece may begin inside of a batch.
     fn walk(&mut self) {
         for piece in &self.pieces[self.walked..] {
-            match piece {
-                Piece::Memory(bytes) => {
-                    let last = Batches::new(bytes).filter_map(Result::ok).last();
-                    self.next = last.map_or(self.next, |batch| batch.header().next_offset().0);
-                }
-                // Where a piece of a file ends is not known here, and what is behind it may begin inside of a batch; it is large
-                // enough not to be read on from.
-                Piece::File(_) => {
-                    self.target.max_bytes = 0;
-                    break;
-                }
-            }
+            let Piece::Memory(bytes) = piece else { return };
+            let last = Batches::new(bytes).filter_map(Result::ok).last();
+            self.next = last.map_or(self.next, |batch| batch.header().next_offset().0);
         }
         self.walked = self.pieces.len();
     }
@@ -426,25 +488,28 @@ mod tests {
             aborted: Vec::new(),
             bytes: 0,
             bounds: None,
+            awaits_store: false,
             error: ErrorCode::NONE,
             diverging: None,
         }
     }
 
     #[test]
-    fn what_is_behind_a_piece_of_a_file_is_not_taken_for_batches() {
+    fn what_is_behind_a_piece_of_a_file_is_not_taken_for_batches_and_does_not_wait() {
         let mut builder =
             BatchBuilder::new(BatchOptions { base_offset: Offset(90), ..BatchOptions::default() });
         builder.push(&NewRecord { value: Some(b"v"), ..NewRecord::default() });
         let batch = Piece::Memory(Bytes::from(builder.build()));
         let mut whole = reading(vec![batch.clone()]);
+        assert!(!whole.ends_the_wait());
         whole.walk();
-        assert_eq!((whole.next, whole.target.max_bytes), (91, 1 << 20));
+        assert_eq!((whole.next, whole.walked), (91, 1));
         // A record's value may look like a batch, and a block of the file may end right before it.
         let file = Arc::new(tempfile::tempfile().unwrap());
         let begun = Piece::File(FileRange { file, position: 0, length: 4_096 });
         let mut split = reading(vec![begun, batch]);
         split.walk();
-        assert_eq!((split.next, split.target.max_bytes, split.walked), (7, 0, 2));
+        assert_eq!((split.next, split.walked), (7, 0));
+        assert!(split.ends_the_wait());
     }
 }

@@ -155,6 +155,7 @@ impl<'a> Work<'a> {
                 reserving.await?
             }
         };
+        partition.check_append()?;
         let appended = partition.append(room, &batch, Origin::Client)?;
         self.ticket = self.ticket.max(Some(appended.ticket));
         Metrics::add(&self.broker.metrics.produced_batches, 1);

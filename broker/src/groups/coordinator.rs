@@ -30,7 +30,7 @@ mod timers;
 pub(crate) mod writing;
 
 /// A group's committed offsets by topic and partition.
-type GroupOffsets = Vec<(OffsetKey, OffsetValue)>;
+pub(crate) type GroupOffsets = Vec<(OffsetKey, OffsetValue)>;
 
 /// How often offsets are looked at for expiry, Kafka's `offsets.retention.check.interval.ms`.
 pub(crate) const EXPIRY_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
@@ -297,6 +297,12 @@ impl Coordinator {
                 Action::Persist(generation) => {
                     let (coordinator, cell) = (Arc::clone(self), Arc::clone(cell));
                     tokio::spawn(async move { coordinator.persist(&cell, generation).await });
+                }
+                Action::PersistReplacement(generation, token) => {
+                    let (coordinator, cell) = (Arc::clone(self), Arc::clone(cell));
+                    tokio::spawn(async move {
+                        coordinator.persist_replacement(&cell, generation, token).await;
+                    });
                 }
             }
         }

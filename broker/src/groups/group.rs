@@ -12,20 +12,22 @@
 //!
 //! Owns: members, generation, protocol, leader, deadlines, committed offsets.
 //! Does not own: time (each call is told `now_ms`), answers (named by [`super::Token`]), or the log: it asks for
-//! [`Action::Persist`] and is told the outcome. KIP-345 (static members), KIP-394 (member id required) and
-//! KIP-814 (a returning static leader skips the assignment) are decided here.
+//! [`Action::Persist`] or [`Action::PersistReplacement`] and is told the outcome. KIP-345 (static members), KIP-394
+//! (member id required) and KIP-814 (a returning static leader skips the assignment) are decided here.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use wire::ErrorCode;
 
+use self::replacement::Replacement;
 use super::member::Member;
 use super::offsets::GroupOffsets;
 use super::{MAX_MEMBERS_PER_GROUP, SESSION_TIMEOUT_MS};
 
 mod messages;
 mod rebalance;
+mod replacement;
 mod view;
 
 pub(crate) use messages::{Action, Caller, Join, JoinAnswer, JoinedMember, Sync, SyncAnswer};
@@ -84,6 +86,8 @@ pub(crate) struct Group {
     generation: i32,
     members: BTreeMap<String, Member>,
     static_members: BTreeMap<String, String>,
+    /// Static members whose new ids are not durable yet, in a group that is stable otherwise; one per record under way.
+    replacements: Vec<Replacement>,
     /// Ids given by KIP-394 that have not come back, with the time they are forgotten.
     pending: BTreeMap<String, i64>,
     rebalance: Option<Rebalance>,
@@ -106,6 +110,7 @@ impl Group {
             generation: 0,
             members: BTreeMap::new(),
             static_members: BTreeMap::new(),
+            replacements: Vec::new(),
             pending: BTreeMap::new(),
             rebalance: None,
             sync_deadline_ms: None,

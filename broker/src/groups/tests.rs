@@ -294,10 +294,15 @@ fn a_static_member_comes_back_without_a_rebalance_and_fences_its_predecessor() {
     scene.sync(&old, 1, &[(&old, 7)]);
     scene.group.persisted(1, true, 0);
     let (token, actions) = scene.join_with("", as_static);
+    assert_eq!(
+        actions,
+        [Action::PersistReplacement(1, token)],
+        "the new member id is recorded before it is told"
+    );
+    let actions = scene.group.replacement_persisted(token, true, 0);
     let answer = joined(&actions, token);
     assert_eq!((answer.error, answer.generation, answer.skip_assignment), (ErrorCode::NONE, 1, true));
     assert_ne!(answer.member_id, old);
-    assert!(actions.contains(&Action::Persist(1)), "the new member id is recorded");
     let new = answer.member_id.clone();
     let (token, actions) = scene.sync(&new, 1, &[]);
     assert!(
@@ -307,6 +312,47 @@ fn a_static_member_comes_back_without_a_rebalance_and_fences_its_predecessor() {
     assert_eq!(scene.group.heartbeat(&fenced, 0), Err(ErrorCode::FENCED_INSTANCE_ID));
     assert_eq!(scene.group.heartbeat(&caller(&old, 1), 0), Err(ErrorCode::UNKNOWN_MEMBER_ID));
     assert_eq!(scene.group.leave("", Some("node-a"), 0).0, Ok(()));
+}
+
+/// A stable group of one static member that has come back, its record under way; its old id, and the answer that it waits for.
+fn static_member_back() -> (Scene, String, Token) {
+    let mut scene = Scene::new(0);
+    let as_static = |join: &mut Join| join.instance_id = Some("node-a".into());
+    let (token, actions) = scene.join_with("", as_static);
+    let old = joined(&actions, token).member_id.clone();
+    scene.sync(&old, 1, &[(&old, 7)]);
+    scene.group.persisted(1, true, 0);
+    let (token, actions) = scene.join_with("", as_static);
+    assert_eq!(actions, [Action::PersistReplacement(1, token)]);
+    (scene, old, token)
+}
+
+#[test]
+fn a_new_id_of_a_static_member_that_could_not_be_recorded_is_taken_back() {
+    let (mut scene, old, token) = static_member_back();
+    let actions = scene.group.replacement_persisted(token, false, 0);
+    assert_eq!(
+        actions,
+        [Action::Joined(token, JoinAnswer::refused(ErrorCode::COORDINATOR_NOT_AVAILABLE, ""))]
+    );
+    let record = scene.group.to_record();
+    assert_eq!((record.leader.as_deref(), record.members.len()), (Some(old.as_str()), 1));
+    assert_eq!(
+        (record.members[0].member_id.as_str(), &record.members[0].assignment[..]),
+        (old.as_str(), &[7][..])
+    );
+    let as_before = Caller { instance_id: Some("node-a".into()), ..caller(&old, 1) };
+    assert_eq!(scene.group.heartbeat(&as_before, 0), Ok(()));
+    assert!(scene.group.replacement_persisted(token, true, 0).is_empty(), "it is answered once");
+}
+
+#[test]
+fn a_rebalance_answers_the_static_member_whose_record_is_under_way() {
+    let (mut scene, _, token) = static_member_back();
+    let (other, actions) = scene.join("");
+    assert_eq!((joined(&actions, token).generation, joined(&actions, other).generation), (2, 2));
+    assert!(scene.group.replacement_persisted(token, false, 0).is_empty());
+    assert_eq!(scene.group.phase(), Phase::CompletingRebalance);
 }
 
 #[test]
@@ -363,7 +409,7 @@ proptest! {
         let mut ids: Vec<String> = vec![String::new(); 5];
         let mut asked = std::collections::HashMap::new();
         let mut generation = 0;
-        let mut to_persist = None;
+        let (mut to_persist, mut replacements) = (None, Vec::new());
         let drain = events.iter().cloned().chain((0..40).flat_map(|_| [Event::Wait(20_000), Event::Persisted(true)]));
         for event in drain {
             let actions = match event {
@@ -397,10 +443,16 @@ proptest! {
                     scene.now_ms += wait_ms;
                     scene.group.tick(scene.now_ms)
                 }
-                Event::Persisted(written) => match to_persist.take() {
-                    Some(generation) => scene.group.persisted(generation, written, scene.now_ms),
-                    None => Vec::new(),
-                },
+                Event::Persisted(written) => {
+                    let mut actions = match to_persist.take() {
+                        Some(generation) => scene.group.persisted(generation, written, scene.now_ms),
+                        None => Vec::new(),
+                    };
+                    for token in replacements.drain(..) {
+                        actions.extend(scene.group.replacement_persisted(token, written, scene.now_ms));
+                    }
+                    actions
+                }
             };
             for action in actions {
                 match action {
@@ -413,6 +465,7 @@ proptest! {
                     }
                     Action::Synced(token, _) => prop_assert_eq!(asked.remove(&token), Some(None)),
                     Action::Persist(generation) => to_persist = Some(generation),
+                    Action::PersistReplacement(_, token) => replacements.push(token),
                 }
             }
             prop_assert!(scene.group.generation() >= generation);

@@ -7,7 +7,9 @@ use wire::ids::{Offset, TopicId};
 
 use super::confirmation::CONFIRMED_FOR_MS;
 use super::*;
+use crate::groups::records::OffsetValue;
 use crate::topic_config::Overrides;
+use crate::topics::Topic;
 use crate::waiters::WaiterTable;
 
 const TOPIC: TopicId = TopicId([7; 16]);
@@ -129,6 +131,34 @@ fn an_alarm_names_some_and_counts_the_rest() {
     assert_eq!(join(", ", vec!["a".to_owned(), "b".to_owned()]).unwrap(), "a, b");
     let many = join(", ", (0..NAMED_IN_ALARM + 3).map(|number| number.to_string()).collect()).unwrap();
     assert!(many.ends_with("19, and 3 more"), "{many}");
+}
+
+#[test]
+fn an_offset_of_a_topic_that_was_made_anew_is_not_copied() {
+    let flights = Topic {
+        id: OTHER,
+        name: Arc::from("flights"),
+        overrides: Overrides::new(),
+        config: config(&[]),
+        partitions: Vec::new(),
+    };
+    let topics = Topics::default().with(flights);
+    let committed = |partition: i32, topic_id: Option<TopicId>| {
+        let value = OffsetValue {
+            offset: 7,
+            leader_epoch: 3,
+            metadata: "note".to_owned(),
+            commit_timestamp: 0,
+            expire_timestamp: None,
+            topic_id,
+        };
+        (("flights".to_owned(), partition), value)
+    };
+    let offsets = vec![committed(0, Some(TOPIC)), committed(1, Some(OTHER)), committed(2, None)];
+    let snapshot = snapshot_of(vec![("g".to_owned(), offsets)], &topics, 5);
+    let copied: Vec<_> =
+        snapshot.groups["g"].iter().map(|copied| (copied.partition, copied.topic_id)).collect();
+    assert_eq!(copied, [(1, OTHER), (2, OTHER)], "the first was committed for a topic that is gone");
 }
 
 /// A log of eight sealed segments and an active one, with a record each, of 1970.

@@ -212,6 +212,32 @@ fn a_fetch_of_nothing_does_not_wait_and_one_of_partitions_without_news_does() {
     }
 }
 
+/// More than one segment of the smallest size holds.
+const OVER_A_SEGMENT: i64 = 1_200;
+
+#[test]
+fn a_reader_of_files_does_not_wait_at_the_end_of_a_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Served::start(folder.path());
+    let mut client = broker.client();
+    let mut topic = named("t");
+    topic.configs.push(CreatableTopicConfig { name: "segment.bytes".into(), value: Some("1048576".into()) });
+    assert_eq!(create(&mut client, topic), ErrorCode::NONE);
+    for number in 0..OVER_A_SEGMENT {
+        produce(&mut client, "t", FIRST_MS + number);
+    }
+    drop(client);
+    // What was in memory is read from files afterwards.
+    broker.stop();
+    let broker = Served::start(folder.path());
+    let mut client = broker.client();
+    let partition = FetchPartition { partition_max_bytes: 8 << 20, ..FetchPartition::default() };
+    let topics = vec![FetchTopic { topic: "t".into(), partitions: vec![partition], ..FetchTopic::default() }];
+    let wants_all = FetchRequest { topics, max_bytes: 8 << 20, ..waiting_fetch((0, -1), 15_000) };
+    let waited_ms = fetch_ms(&mut client, &FetchRequest { min_bytes: 8 << 20, ..wants_all });
+    assert!(waited_ms < 5_000, "{waited_ms} ms for the first of two segments");
+}
+
 #[test]
 fn a_producer_without_transactions_always_gets_an_id_of_its_own() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,8 +2,9 @@
 //!
 //! A tombstone must never stand behind the record of a commit that was acknowledged. So an offset's tombstone is
 //! appended under the lock under which it was found to be due, room for it was reserved before, and nothing is due while
-//! a commit is under way. A whole group is dead before its first tombstone is written: nothing is appended for it until
-//! the last one is committed and its name is free again.
+//! a commit is under way. For the same reason the topics are looked up under that lock: one that was made since the pass
+//! began may have been committed for. A whole group is dead before its first tombstone is written: nothing is appended
+//! for it until the last one is committed and its name is free again.
 
 use std::sync::Arc;
 
@@ -20,13 +21,16 @@ use crate::topics::Topics;
 /// What a record adds to the names in a tombstone's key, with some to spare.
 const TOMBSTONE_BYTES: usize = 64;
 
+/// Gives the topics as they are at the moment of the call.
+type TopicsNow<'a> = &'a (dyn Fn() -> Arc<Topics> + Send + Sync);
+
 /// Which offsets of a group go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Going<'a> {
     /// All, with the group, which is dead.
     All,
-    /// Those that have expired, or whose topic is not among these.
-    Expired(&'a Topics),
+    /// Those that have expired, or whose topic is not among these when they are looked at.
+    Expired(TopicsNow<'a>),
 }
 
 impl Coordinator {
@@ -52,7 +56,7 @@ impl Coordinator {
     }
 
     /// Forgets offsets that have expired, or whose topic is gone, and groups with nothing left.
-    pub(crate) async fn expire(self: &Arc<Self>, topics: &Topics) {
+    pub(crate) async fn expire(self: &Arc<Self>, topics: TopicsNow<'_>) {
         let cells: Vec<_> = self.table().iter().map(|(id, cell)| (id.clone(), Arc::clone(cell))).collect();
         for (id, cell) in cells {
             if let Err(error) = self.expire_group(&id, &cell, topics).await {
@@ -65,7 +69,7 @@ impl Coordinator {
         }
     }
 
-    async fn expire_group(&self, id: &str, cell: &GroupCell, topics: &Topics) -> Result<(), ErrorCode> {
+    async fn expire_group(&self, id: &str, cell: &GroupCell, topics: TopicsNow<'_>) -> Result<(), ErrorCode> {
         if self.forget_unformed(id, cell) {
             return Ok(());
         }
@@ -160,7 +164,7 @@ impl Coordinator {
         match which {
             Going::All => locked.group.offsets.iter().map(|(key, _)| key.clone()).collect(),
             Going::Expired(_) if locked.commits_under_way > 0 => Vec::new(),
-            Going::Expired(topics) => expired_offsets(&locked.group, topics, self.now_ms()),
+            Going::Expired(topics) => expired_offsets(&locked.group, &topics(), self.now_ms()),
         }
     }
 }

@@ -8,8 +8,10 @@ use wire::ids::{Offset, TopicId};
 use super::*;
 use crate::groups::MAX_OFFSETS_PER_GROUP;
 use crate::groups::member::Protocol;
+use crate::groups::records::MemberValue;
 use crate::partition::poll_once;
-use crate::topics::Topics;
+use crate::topic_config::{Overrides, TopicConfig};
+use crate::topics::{Topic, Topics};
 
 const SESSION_MS: i64 = 10_000;
 
@@ -120,6 +122,10 @@ fn committed(offset: i64, commit_timestamp: i64) -> OffsetValue {
     }
 }
 
+fn no_topics() -> Arc<Topics> {
+    Arc::default()
+}
+
 fn position(cell: &GroupCell) -> Option<i64> {
     cell.lock().group.offsets.get("flights", 0).map(|value| value.offset)
 }
@@ -149,8 +155,7 @@ async fn what_is_committed_while_expiry_waits_for_room_stays() {
     let rooms = bench.fill_journal().await;
     let coordinator = Arc::clone(&bench.coordinator);
     let expiry = tokio::spawn(async move {
-        let topics = Topics::default();
-        coordinator.expire(&topics).await;
+        coordinator.expire(&no_topics).await;
     });
     tokio::task::yield_now().await;
     assert!(!expiry.is_finished(), "there was room left");
@@ -162,13 +167,45 @@ async fn what_is_committed_while_expiry_waits_for_room_stays() {
 }
 
 #[tokio::test]
+async fn what_is_committed_for_a_topic_made_while_expiry_waits_for_room_stays() {
+    let bench = Bench::new();
+    let cell = bench.coordinator.find_or_make("g").unwrap();
+    let of = |number: u8| OffsetValue {
+        topic_id: Some(TopicId([number; 16])),
+        ..committed(7, bench.coordinator.now_ms())
+    };
+    cell.lock().group.offsets.apply(("gone".to_owned(), 0), of(5), 0);
+    let rooms = bench.fill_journal().await;
+    let topics = Arc::new(Mutex::new(Arc::new(Topics::default())));
+    let (coordinator, seen) = (Arc::clone(&bench.coordinator), Arc::clone(&topics));
+    let expiry = tokio::spawn(async move {
+        coordinator.expire(&move || Arc::clone(&seen.lock().unwrap())).await;
+    });
+    tokio::task::yield_now().await;
+    assert!(!expiry.is_finished(), "there was room left");
+    let flights = Topic {
+        id: TopicId([6; 16]),
+        name: Arc::from("flights"),
+        overrides: Overrides::new(),
+        config: TopicConfig::resolve(&Overrides::new()).unwrap(),
+        partitions: Vec::new(),
+    };
+    *topics.lock().unwrap() = Arc::new(Topics::default().with(flights));
+    cell.lock().group.offsets.apply(key(), of(6), 1);
+    drop(rooms);
+    expiry.await.unwrap();
+    assert_eq!(position(&cell), Some(7));
+    assert!(cell.lock().group.offsets.get("gone", 0).is_none(), "what is due goes all the same");
+}
+
+#[tokio::test]
 async fn nothing_is_forgotten_under_a_commit_and_nothing_committed_under_a_deletion() {
     let bench = Bench::new();
     let cell = bench.coordinator.find_or_make("g").unwrap();
     cell.lock().group.offsets.apply(key(), committed(7, 0), -1);
     cell.lock().commits_under_way = 1;
     assert_eq!(bench.coordinator.delete("g").await, Err(ErrorCode::NON_EMPTY_GROUP));
-    bench.coordinator.expire(&Topics::default()).await;
+    bench.coordinator.expire(&no_topics).await;
     assert_eq!(position(&cell), Some(7));
     cell.lock().commits_under_way = 0;
 
@@ -194,7 +231,7 @@ async fn expired_offsets_are_gone_for_the_next_start_too() {
     assert_eq!(bench.commit(7).await, Ok(()));
     assert_eq!(bench.replayed().await, Some(7));
     bench.clock.0.fetch_add(crate::groups::OFFSETS_RETENTION_MS, Ordering::AcqRel);
-    bench.coordinator.expire(&Topics::default()).await;
+    bench.coordinator.expire(&no_topics).await;
     assert!(bench.coordinator.find("g").is_none());
     assert_eq!(bench.replayed().await, None);
 }
@@ -208,13 +245,58 @@ async fn a_group_that_never_formed_is_forgotten() {
 
     let answer = bench.join(Join { require_known_member_id: true, ..join("", 1) }).await;
     assert_eq!(answer.error, ErrorCode::MEMBER_ID_REQUIRED);
-    bench.coordinator.expire(&Topics::default()).await;
+    bench.coordinator.expire(&no_topics).await;
     assert!(bench.coordinator.find("g").is_some(), "the member may still come back");
     bench.clock.0.fetch_add(SESSION_MS, Ordering::AcqRel);
-    bench.coordinator.expire(&Topics::default()).await;
+    bench.coordinator.expire(&no_topics).await;
     assert!(bench.coordinator.find("g").is_none());
     assert_eq!(bench.coordinator.memory.held_bytes(), 0);
     assert_eq!(bench.log.0.hot().high_watermark(), Offset(0), "no tombstone was written");
+}
+
+#[tokio::test]
+async fn a_static_member_is_told_its_new_id_once_that_is_durable() {
+    let bench = Bench::new();
+    let member = MemberValue {
+        member_id: "m-0".into(),
+        group_instance_id: Some("node-a".into()),
+        client_id: "client".into(),
+        client_host: "/127.0.0.1".into(),
+        rebalance_timeout_ms: 60_000,
+        session_timeout_ms: 10_000,
+        subscription: vec![1_u8].into(),
+        assignment: vec![7_u8].into(),
+    };
+    let value = GroupValue {
+        protocol_type: "consumer".into(),
+        generation: 5,
+        protocol: Some("range".into()),
+        leader: Some("m-0".into()),
+        current_state_timestamp: -1,
+        members: vec![member],
+    };
+    let cell = bench.coordinator.find_or_make("g").unwrap();
+    cell.lock().group.restore(value, bench.coordinator.now_ms());
+    let rooms = bench.fill_journal().await;
+    let (coordinator, share) =
+        (Arc::clone(&bench.coordinator), bench.coordinator.share_memory(1_000).unwrap());
+    let back = Join { instance_id: Some("node-a".into()), ..join("", 1) };
+    let joining = tokio::spawn(async move { coordinator.join("g", back, share).await });
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        !joining.is_finished(),
+        "a broker that dies now comes back with the old id, and fences the new one"
+    );
+    drop(rooms);
+    let answer = joining.await.unwrap();
+    assert_eq!((answer.error, answer.generation, answer.member_id.as_str()), (ErrorCode::NONE, 5, "m-1"));
+
+    let next = Coordinator::new(Arc::clone(&bench.clock) as Arc<dyn Clock>, 3_000);
+    next.load(&bench.log.0).await.unwrap();
+    let replayed = next.find("g").expect("the group was replayed");
+    assert_eq!(replayed.lock().group.to_record().members[0].member_id, "m-1");
 }
 
 #[test]

@@ -7,11 +7,11 @@ use wire::batch::{BatchBuilder, BatchOptions, NewRecord};
 
 use super::{Coordinator, GroupCell, NewOffset};
 use crate::error_codes;
-use crate::groups::MAX_OFFSETS_PER_GROUP;
 use crate::groups::group::{Caller, Phase};
 use crate::groups::memory::Share;
 use crate::groups::offsets::GroupOffsets;
 use crate::groups::records::Key;
+use crate::groups::{MAX_OFFSETS_PER_GROUP, Token};
 use crate::partition::{AppendRefused, Partition};
 
 /// One batch of group records stays below this, so that it finds room in any journal.
@@ -32,13 +32,31 @@ struct Commit {
 
 impl Coordinator {
     pub(super) async fn persist(self: &Arc<Self>, cell: &Arc<GroupCell>, generation: i32) {
+        let written = self.record_group(cell, generation).await;
+        let mut locked = cell.lock();
+        let actions = locked.group.persisted(generation, written, self.now_ms());
+        self.perform(cell, &mut locked, actions);
+    }
+
+    pub(super) async fn persist_replacement(
+        self: &Arc<Self>,
+        cell: &Arc<GroupCell>,
+        generation: i32,
+        token: Token,
+    ) {
+        let written = self.record_group(cell, generation).await;
+        let mut locked = cell.lock();
+        let actions = locked.group.replacement_persisted(token, written, self.now_ms());
+        self.perform(cell, &mut locked, actions);
+    }
+
+    /// Whether the group's record is durable; why not is logged.
+    async fn record_group(&self, cell: &GroupCell, generation: i32) -> bool {
         let written = self.write_group(cell, generation).await;
         if let Err(error) = &written {
             tracing::warn!(group = cell.lock().group.id(), %error, "the group cannot be recorded");
         }
-        let mut locked = cell.lock();
-        let actions = locked.group.persisted(generation, written.is_ok(), self.now_ms());
-        self.perform(cell, &mut locked, actions);
+        written.is_ok()
     }
 
     async fn write_group(&self, cell: &GroupCell, generation: i32) -> Result<(), AppendRefused> {

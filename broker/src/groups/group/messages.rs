@@ -138,4 +138,7 @@ pub(crate) enum Action {
     Synced(Token, SyncAnswer),
     /// Write the group's record, then call [`Group::persisted`] with this generation.
     Persist(i32),
+    /// Write the group's record of this generation, then call [`Group::replacement_persisted`] with this token: it names the
+    /// JoinGroup of a static member that took a new id.
+    PersistReplacement(i32, Token),
 }

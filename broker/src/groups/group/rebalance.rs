@@ -60,7 +60,7 @@ impl Group {
         self.prepare_rebalance(now_ms, actions);
     }
 
-    fn update_member(&mut self, id: &str, join: Join, now_ms: i64, actions: &mut Vec<Action>) {
+    pub(super) fn update_member(&mut self, id: &str, join: Join, now_ms: i64, actions: &mut Vec<Action>) {
         let member = self.members.get_mut(id).expect("the caller checked the member");
         member.rebalance_timeout_ms = join.rebalance_timeout_ms;
         member.session_timeout_ms = join.session_timeout_ms;
@@ -70,52 +70,6 @@ impl Group {
         member.expires_at_ms = now_ms + member.session_timeout_ms;
         if let Some(earlier) = member.waiting_join.replace(join.token) {
             actions.push(Action::Joined(earlier, JoinAnswer::refused(ErrorCode::REBALANCE_IN_PROGRESS, id)));
-        }
-    }
-
-    /// A static member is back under a new member id; its predecessor is fenced.
-    pub(super) fn replace_static(
-        &mut self,
-        old_id: &str,
-        join: Join,
-        now_ms: i64,
-        actions: &mut Vec<Action>,
-    ) {
-        let mut member = self.members.remove(old_id).expect("static ids name members");
-        if let Some(token) = member.waiting_join.take() {
-            actions.push(Action::Joined(token, JoinAnswer::refused(ErrorCode::FENCED_INSTANCE_ID, old_id)));
-        }
-        if let Some(token) = member.waiting_sync.take() {
-            actions.push(Action::Synced(token, SyncAnswer::refused(ErrorCode::FENCED_INSTANCE_ID)));
-        }
-        let new_id = join.fresh_member_id.clone();
-        let old_leader = self.leader.clone();
-        if old_leader.as_deref() == Some(old_id) {
-            self.leader = Some(new_id.clone());
-        }
-        member.id = new_id.clone();
-        if let Some(instance) = &member.instance_id {
-            self.static_members.insert(instance.clone(), new_id.clone());
-        }
-        self.members.insert(new_id.clone(), member);
-        let token = join.token;
-        let understands_skip = join.understands_skip;
-        self.update_member(&new_id, join, now_ms, actions);
-        if self.phase == Phase::Stable && self.protocol == self.elect_protocol() {
-            self.members.get_mut(&new_id).expect("just inserted").waiting_join = None;
-            let mut answer = self.join_answer(&new_id);
-            let leads = self.leader.as_deref() == Some(new_id.as_str());
-            if understands_skip {
-                answer.skip_assignment = leads;
-            } else {
-                // An older client that found itself leader would assign anew: it is told of the old leader.
-                answer.members.clear();
-                answer.leader = old_leader.unwrap_or_default();
-            }
-            actions.push(Action::Persist(self.generation));
-            actions.push(Action::Joined(token, answer));
-        } else {
-            self.prepare_rebalance(now_ms, actions);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What others may see of a group, and how it becomes a record and back.
 
-use super::{Group, Phase};
+use super::{Group, Phase, Replacement};
 use crate::groups::member::{Member, Protocol};
 use crate::groups::records::{GroupValue, MemberValue};
 
@@ -45,7 +45,8 @@ impl Group {
     /// What members, and ids that were given, take in memory. Offsets are counted apart, and have a bound of their own.
     pub(crate) fn held_bytes(&self) -> usize {
         let members: usize = self.members.values().map(Member::held_bytes).sum();
-        members + self.pending.keys().map(String::len).sum::<usize>()
+        let replaced: usize = self.replacements.iter().map(Replacement::held_bytes).sum();
+        members + replaced + self.pending.keys().map(String::len).sum::<usize>()
     }
 
     /// Since when the group has been in its phase.

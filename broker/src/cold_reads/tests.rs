@@ -1,0 +1,160 @@
+//! Reads that outlive their fetches, against stores that answer when the test says so.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::sync::oneshot;
+use wire::ids::TopicId;
+
+use super::*;
+
+fn reads() -> Arc<ColdReads> {
+    Arc::new(ColdReads::new(CancellationToken::new()))
+}
+
+fn wanted(from: i64) -> Wanted {
+    let partition = PartitionId { topic_id: TopicId([3; 16]), partition: 0 };
+    let place = Place { partition, from: Offset(from), committed_only: false };
+    Wanted { place, max_bytes: 1 << 20, notify: Arc::default() }
+}
+
+fn found(log_start: i64) -> Outcome {
+    Ok(Read {
+        pieces: Vec::new(),
+        high_watermark: Offset(9),
+        last_stable_offset: Offset(9),
+        log_start: Offset(log_start),
+        aborted: Vec::new(),
+    })
+}
+
+/// A read that comes to its end when the test says what to.
+fn slow() -> (oneshot::Sender<Outcome>, BoxFuture<'static, Outcome>) {
+    let (sender, receiver) = oneshot::channel();
+    (sender, receiver.map(|said| said.expect("the test says how it ends")).boxed())
+}
+
+fn never(_max_bytes: usize) -> BoxFuture<'static, Outcome> {
+    panic!("the place is read once more")
+}
+
+fn told(finished: Option<Finished>) -> i64 {
+    finished.expect("the read has come to its end").outcome.unwrap().log_start.0
+}
+
+async fn in_time(notify: &Notify) {
+    tokio::time::timeout(Duration::from_secs(20), notify.notified()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_here_is_given_at_once_and_only_once() {
+    let reads = reads();
+    let first = reads.take_or_begin(&wanted(5), |_| async { found(1) }.boxed()).await;
+    assert_eq!(told(first), 1);
+    assert!(reads.table().is_empty());
+    let again = reads.take_or_begin(&wanted(5), |_| async { found(2) }.boxed()).await;
+    assert_eq!(told(again), 2);
+}
+
+#[tokio::test]
+async fn a_read_goes_on_without_its_fetch_and_the_next_one_takes_it_up() {
+    let reads = reads();
+    let (end, read) = slow();
+    assert!(reads.take_or_begin(&wanted(5), |_| read).await.is_none());
+    // The fetch has answered without it. Several that follow find it under way, as those of a client that waits 0.5 s do
+    // with a store that takes 3 s.
+    for _ in 0..5 {
+        assert!(reads.take_or_begin(&wanted(5), never).await.is_none());
+    }
+    let last = wanted(5);
+    assert!(reads.take_or_begin(&last, never).await.is_none());
+    end.send(found(1)).unwrap();
+    in_time(&last.notify).await;
+    assert_eq!(told(reads.take_or_begin(&last, never).await), 1);
+    assert!(reads.table().is_empty());
+}
+
+#[tokio::test]
+async fn a_read_that_ended_between_two_fetches_is_kept_for_the_second() {
+    let reads = reads();
+    let (end, read) = slow();
+    assert!(reads.take_or_begin(&wanted(5), |_| read).await.is_none());
+    end.send(found(1)).unwrap();
+    while reads.table().values().any(|begun| begun.finished.is_none()) {
+        tokio::task::yield_now().await;
+    }
+    reads.forget_idle();
+    assert_eq!(told(reads.take_or_begin(&wanted(5), never).await), 1);
+}
+
+#[tokio::test]
+async fn fetches_that_wait_for_the_same_place_all_get_it() {
+    let reads = reads();
+    let (end, read) = slow();
+    let (one, other) = (wanted(5), wanted(5));
+    assert!(reads.take_or_begin(&one, |_| read).await.is_none());
+    assert!(reads.take_or_begin(&other, never).await.is_none());
+    end.send(found(1)).unwrap();
+    in_time(&one.notify).await;
+    assert_eq!(told(reads.take_or_begin(&one, never).await), 1);
+    in_time(&other.notify).await;
+    assert_eq!(told(reads.take_or_begin(&other, never).await), 1);
+    assert!(reads.table().is_empty());
+}
+
+#[tokio::test]
+async fn what_did_not_fit_is_there_for_the_next_fetch() {
+    let reads = reads();
+    let wanted = wanted(5);
+    let finished = reads.take_or_begin(&wanted, |_| async { found(1) }.boxed()).await.unwrap();
+    reads.put_back(wanted.place, finished);
+    assert_eq!(told(reads.take_or_begin(&wanted, never).await), 1);
+}
+
+#[tokio::test]
+async fn a_read_that_broke_off_leaves_its_place_to_the_next() {
+    let reads = reads();
+    let wanted = wanted(5);
+    let (end, read) = slow();
+    assert!(reads.take_or_begin(&wanted, |_| read).await.is_none());
+    // The read panics in its task.
+    drop(end);
+    in_time(&wanted.notify).await;
+    assert_eq!(told(reads.take_or_begin(&wanted, |_| async { found(2) }.boxed()).await), 2);
+}
+
+#[tokio::test]
+async fn a_stop_ends_what_is_under_way() {
+    let stop = CancellationToken::new();
+    let reads = Arc::new(ColdReads::new(stop.clone()));
+    let wanted = wanted(5);
+    assert!(reads.take_or_begin(&wanted, |_| futures::future::pending().boxed()).await.is_none());
+    stop.cancel();
+    in_time(&wanted.notify).await;
+    assert!(reads.table().is_empty());
+}
+
+#[tokio::test]
+async fn reads_that_hang_hold_no_more_than_their_share() {
+    let reads = reads();
+    let most = COLD_READS_BYTES / COLD_READ_BYTES;
+    let mut ends = Vec::new();
+    for from in 0..most {
+        let wanted = Wanted { max_bytes: usize::MAX, ..wanted(from as i64) };
+        let (end, read) = slow();
+        let begun = reads.take_or_begin(&wanted, |max_bytes| {
+            assert_eq!(max_bytes, COLD_READ_BYTES);
+            read
+        });
+        assert!(begun.await.is_none());
+        ends.push(end);
+    }
+    // Another one waits for room, and has it when one of them has found less than it might.
+    let wanted = Wanted { max_bytes: COLD_READ_BYTES, ..wanted(-1) };
+    assert!(reads.take_or_begin(&wanted, |_| async { found(1) }.boxed()).await.is_none());
+    tokio::task::yield_now().await;
+    assert!(reads.take_or_begin(&wanted, never).await.is_none());
+    ends.pop().unwrap().send(found(0)).unwrap();
+    in_time(&wanted.notify).await;
+    assert_eq!(told(reads.take_or_begin(&wanted, never).await), 1);
+}
