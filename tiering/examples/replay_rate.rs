@@ -121,6 +121,10 @@ impl LocalLog for RepeatedLog {
         Offset(0)
     }
 
+    fn local_log_start(&self) -> Offset {
+        Offset(0)
+    }
+
     fn log_end(&self) -> Offset {
         Offset(self.segments * offsets_per_segment())
     }
@@ -129,7 +133,13 @@ impl LocalLog for RepeatedLog {
         0
     }
 
+    fn release_wanted(&self, _below: Offset) -> std::io::Result<Offset> {
+        Ok(Offset(0))
+    }
+
     fn release(&self, _committed: Committed) {}
+
+    fn disagree(&self, _why: Option<String>) {}
 
     fn advance_log_start(&self, _to: Offset) -> BoxFuture<'static, std::io::Result<()>> {
         Box::pin(async { Ok(()) })

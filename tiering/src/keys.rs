@@ -4,6 +4,7 @@
 //! longhaul-owner                                                      whose prefix this is
 //! {cluster id}/cluster/records/{sequence 20d}                         cluster manifest
 //! {cluster id}/cluster/closed/{slot 20d}                              its closed slots
+//! {cluster id}/cluster/groups/{attempt}                               group offsets that are too many for its records
 //! {cluster id}/{topic id}/{partition}/{base offset 20d}-{leader epoch}-{attempt}.seg
 //! {cluster id}/{topic id}/{partition}/manifest/records/{sequence 20d}  partition manifest
 //! {cluster id}/{topic id}/{partition}/manifest/closed/{slot 20d}       its closed slots
@@ -79,6 +80,11 @@ pub(crate) fn record(folder: &str, sequence: u64) -> StoreKey {
 pub(crate) fn record_sequence(folder: &str, key: &StoreKey) -> Option<u64> {
     let digits = key.as_str().strip_prefix(folder)?.strip_prefix("/records/")?;
     if digits.len() == 20 { digits.parse().ok() } else { None }
+}
+
+/// A file of group offsets beside the cluster manifest.
+pub(crate) fn group_part(folder: &str, attempt: &str) -> StoreKey {
+    StoreKey::new(format!("{folder}/groups/{attempt}"))
 }
 
 /// The mark that a slot of sequences is closed for ever.

@@ -46,13 +46,30 @@ pub const BACKOFF_LAST: Duration = Duration::from_secs(5);
 pub const PARTITION_BACKOFF_LAST: Duration = Duration::from_secs(60);
 /// How often the archiver looks for sealed segments when nobody tells it of one.
 pub const ARCHIVER_TICK: Duration = Duration::from_millis(250);
+/// How long a start waits at most until its partitions were held against the store.
+pub const FIRST_LOOKS: Duration = Duration::from_secs(10);
+/// How often local limits are asked what may go, while there are local copies that were not read since the start.
+pub const RELEASE_TICK: Duration = Duration::from_secs(15);
 /// How often total retention is evaluated.
 pub const RETENTION_TICK: Duration = Duration::from_secs(30);
 
 /// Manifest records in one slot: the first is a base, the others are deltas.
 pub const SLOT_RECORDS: u64 = 256;
-/// A manifest record above this size, stored or unpacked, is refused.
+/// A manifest record above this size, stored or unpacked, is neither written nor read.
 pub const MANIFEST_RECORD_LIMIT_BYTES: usize = 64 << 20;
+/// Stored bytes of a cluster record that a program without that rule wrote: it is looked through for what is not group
+/// offsets. What groups may hold, and more.
+pub const OVERSIZED_RECORD_LIMIT_BYTES: usize = 512 << 20;
+/// Changes of topics in one record: some hundred bytes each as a rule, some hundred KiB at most.
+pub const TOPICS_PER_RECORD: usize = 200;
+/// A base that has less than this left below [`MANIFEST_RECORD_LIMIT_BYTES`] goes without group offsets: room for the
+/// record's head, and for a body that does not pack.
+pub const BASE_MARGIN_BYTES: usize = 1 << 20;
+/// Group offsets of this size at most (as JSON) stand in the cluster manifest itself, and so in up to
+/// [`SLOT_RECORDS`] records that a start reads (few in this crate's own tests, so that they get beyond).
+pub const INLINE_GROUPS_BYTES: usize = if cfg!(test) { 2 << 10 } else { 256 << 10 };
+/// Of more there are files of this size at most.
+pub const GROUP_PART_BYTES: usize = if cfg!(test) { 64 << 10 } else { 8 << 20 };
 /// Rows above which the oldest are spilled to a frozen file of their own (few in this crate's own tests, so that they
 /// get there).
 pub const HOT_ROWS: usize = if cfg!(test) { 16 } else { 4096 };

@@ -34,7 +34,8 @@ pub trait SegmentContent: Send + Sync + fmt::Debug {
     fn sidecar(&self) -> std::io::Result<Bytes>;
 }
 
-/// One partition of the hot log.
+/// One partition of the hot log. A log is let go of segment by segment, each of which was found to be, byte for byte, what
+/// the manifest names: never by offset alone, since a log may have been brought back from a copy and gone on by itself.
 pub trait LocalLog: Send + Sync + fmt::Debug {
     /// Sealed segments that are durable (below the hot log's cut), oldest first, from the one that holds `from` on.
     /// Blocks on the disk.
@@ -43,12 +44,19 @@ pub trait LocalLog: Send + Sync + fmt::Debug {
     fn last_stable_offset(&self) -> Offset;
     /// The first offset that readers may ask for.
     fn log_start(&self) -> Offset;
+    /// The first offset whose bytes are on local disk: what is between the log start and here was let go of.
+    fn local_log_start(&self) -> Offset;
     /// One past the last offset.
     fn log_end(&self) -> Offset;
     /// Bytes held on local disk.
     fn local_bytes(&self) -> u64;
+    /// Below which offset segments would go at once if all below `below` were in the store for good. Blocks on the disk.
+    fn release_wanted(&self, below: Offset) -> std::io::Result<Offset>;
     /// Tells the log that a segment is in the store for good; its local copy may go when local retention says so.
     fn release(&self, committed: Committed);
+    /// Tells the log that the store has other records than it, or more, and why; or that it is not so, or not any more.
+    /// For as long as it is, the log takes no records and lets go of nothing.
+    fn disagree(&self, why: Option<String>);
     /// Moves the log start up, durably, before the future resolves.
     fn advance_log_start(&self, to: Offset) -> BoxFuture<'static, std::io::Result<()>>;
 }

@@ -6,11 +6,10 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster_record::ClusterIdentity;
 use crate::keys;
 use crate::seams::{Backoff, Seams};
 use crate::store::{Settled, Store, StoreError, StoreUrl, create_settled};
-use crate::tier::OpenTierError;
+use crate::tier::{OpenTierError, TierOptions};
 
 const FORMAT: u32 = 1;
 /// The mark is a few hundred bytes; anything larger is not ours.
@@ -73,19 +72,24 @@ fn parse(bytes: &[u8]) -> Result<Owner, OwnerError> {
     Ok(owner)
 }
 
-/// Takes a free prefix for the cluster, or checks that it is the cluster's already.
+/// Takes a free prefix for the cluster, or checks that it is the cluster's already. A cluster whose records are in a store
+/// takes no free one: there they are not.
 pub(crate) async fn take_prefix(
     store: &dyn Store,
-    url: &StoreUrl,
-    identity: &ClusterIdentity,
+    options: &TierOptions,
     seams: &Seams,
 ) -> Result<(), OpenTierError> {
+    let (url, identity) = (&options.store, &options.identity);
     if !keys::is_cluster_id(&identity.cluster_id) {
         let detail = format!("cluster id {:?} cannot be part of keys", identity.cluster_id);
         return Err(OpenTierError::Unusable { url: url.to_string(), detail });
     }
     let owner = match read_owner(store, seams).await.map_err(|error| owner_fault(url, error))? {
         Some(owner) => owner,
+        None if options.relies_on_store => {
+            let (url, cluster_id) = (url.to_string(), identity.cluster_id.clone());
+            return Err(OpenTierError::NotTheFormer { url, cluster_id });
+        }
         None => {
             let ours = Owner {
                 format: FORMAT,

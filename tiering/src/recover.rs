@@ -19,8 +19,8 @@ use crate::cluster_record::{ClusterIdentity, GroupSnapshot, TopicRecord};
 use crate::keys;
 use crate::limits::{RECOVERY_EPOCH_GAP, RECOVERY_OFFSET_GAP, RECOVERY_PRODUCER_ID_GAP};
 use crate::manifest::{
-    ClusterEdit, ClusterManifest, CommitError, Gap, GapReason, ManifestError, PartitionEdit,
-    PartitionManifest, Register,
+    ClusterEdit, ClusterManifest, CommitError, Gap, GapReason, ManifestError, NotedGroups, PartitionEdit,
+    PartitionManifest, Register, load_groups,
 };
 use crate::object::{EpochStart, LogIdentity};
 use crate::owner_mark::{OwnerError, read_owner};
@@ -168,10 +168,13 @@ pub(crate) async fn recover_from(
         read_owner(&*store, seams).await?.ok_or_else(|| RecoverError::Empty { url: url.to_string() })?;
     let folder = keys::cluster_folder(&owner.cluster_id);
     let mut register =
-        Register::open(store.clone(), folder, ClusterManifest::default(), seams.clone()).await?;
+        Register::open(store.clone(), folder.clone(), ClusterManifest::default(), seams.clone()).await?;
     let cluster_manifest_at_ms = register.written_at_ms();
+    let mut noted: Option<NotedGroups> = None;
     let cluster = register
         .claim(|manifest, writer_epoch| {
+            // The claim itself may be a base that has no room for them.
+            noted.clone_from(&manifest.groups);
             let claim = ClusterEdit::Claim {
                 writer_epoch,
                 recovery_generation: manifest.recovery_generation + 1,
@@ -181,6 +184,8 @@ pub(crate) async fn recover_from(
             Ok(vec![claim, ClusterEdit::ProducerIds { next, at_ms: seams.now_ms() }])
         })
         .await?;
+    let mut damage = register.notes().to_vec();
+    let groups = groups_of(&*store, &folder, (noted, seams), &mut damage).await?;
     let live: Vec<TopicRecord> =
         cluster.topics.values().filter(|topic| topic.deleted_at_ms.is_none()).cloned().collect();
     let takeover =
@@ -197,7 +202,29 @@ pub(crate) async fn recover_from(
         recovery_generation: cluster.recovery_generation,
         fresh: false,
     };
-    Ok(describe(identity, &cluster, (live, taken), cluster_manifest_at_ms))
+    let mut found = describe(identity, &cluster, (live, taken, groups), cluster_manifest_at_ms);
+    damage.append(&mut found.report.damage);
+    found.report.damage = damage;
+    Ok(found)
+}
+
+/// What groups had committed. Damage there is told, and nothing else is lost with it.
+async fn groups_of(
+    store: &dyn Store,
+    folder: &str,
+    (noted, seams): (Option<NotedGroups>, &Seams),
+    damage: &mut Vec<String>,
+) -> Result<Option<GroupSnapshot>, ManifestError> {
+    let Some(noted) = noted else { return Ok(None) };
+    match load_groups(store, folder, &noted, seams).await {
+        Ok(groups) => Ok(Some(groups)),
+        // What does not answer now may answer the next time this is run.
+        Err(ManifestError::Store(error)) if !error.is_not_found() => Err(error.into()),
+        Err(error) => {
+            damage.push(format!("the group offsets are lost: {error}"));
+            Ok(None)
+        }
+    }
 }
 
 fn name_of(manifest: &ClusterManifest, otherwise: &str) -> String {
@@ -286,7 +313,7 @@ impl Takeover<'_> {
 fn describe(
     identity: ClusterIdentity,
     cluster: &ClusterManifest,
-    (live, taken): (Vec<TopicRecord>, Vec<Taken>),
+    (live, taken, groups): (Vec<TopicRecord>, Vec<Taken>, Option<GroupSnapshot>),
     cluster_manifest_at_ms: i64,
 ) -> RecoveredCluster {
     let highest = taken.iter().map(|taken| taken.highest_epoch).max().unwrap_or(-1).max(0);
@@ -296,14 +323,13 @@ fn describe(
     let next_leader_epoch = LeaderEpoch(highest.max(starts).saturating_add(RECOVERY_EPOCH_GAP));
     let mut report = RecoveryReport {
         cluster_manifest_at_ms,
-        group_offsets_at_ms: cluster.groups.as_ref().map(|groups| groups.taken_at_ms),
+        group_offsets_at_ms: groups.as_ref().map(|groups| groups.taken_at_ms),
         partitions: Vec::new(),
         damage: Vec::new(),
     };
     let mut partitions: BTreeMap<TopicId, Vec<RecoveredPartition>> = BTreeMap::new();
     for mut taken in taken {
-        taken.report.known_lost_to = cluster
-            .groups
+        taken.report.known_lost_to = groups
             .as_ref()
             .and_then(|groups| groups.highest(taken.topic_id, taken.partition.partition))
             .filter(|read_to| *read_to > taken.report.lost_from);
@@ -326,7 +352,7 @@ fn describe(
             .collect(),
         next_leader_epoch,
         next_producer_id: ProducerId(cluster.next_producer_id),
-        groups: cluster.groups.clone(),
+        groups,
         report,
     }
 }

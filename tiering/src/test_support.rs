@@ -202,6 +202,8 @@ pub(crate) struct MemoryLog {
     pub(crate) stable: AtomicI64,
     /// The highest end that was released.
     pub(crate) released: AtomicI64,
+    /// What it was told of a store that has other records.
+    pub(crate) disagreement: Mutex<Option<String>>,
 }
 
 impl MemoryLog {
@@ -236,6 +238,11 @@ impl LocalLog for MemoryLog {
         Offset(self.log_start.load(Ordering::Relaxed))
     }
 
+    fn local_log_start(&self) -> Offset {
+        let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        segments.first().map_or(self.log_start(), |segment| segment.base_offset.max(self.log_start()))
+    }
+
     fn log_end(&self) -> Offset {
         let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         segments.last().map_or(self.log_start(), |segment| segment.next_offset)
@@ -244,6 +251,14 @@ impl LocalLog for MemoryLog {
     fn local_bytes(&self) -> u64 {
         let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         segments.iter().map(|segment| segment.bytes.len() as u64).sum()
+    }
+
+    fn release_wanted(&self, below: Offset) -> std::io::Result<Offset> {
+        Ok(below)
+    }
+
+    fn disagree(&self, why: Option<String>) {
+        *self.disagreement.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     fn release(&self, committed: Committed) {

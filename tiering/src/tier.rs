@@ -12,6 +12,7 @@ use wire::ids::{Offset, ProducerId, TopicId};
 
 use crate::cluster_record::{ClusterIdentity, GroupSnapshot, TopicRecord};
 use crate::engine::{Counters, Engine, TierMetrics, TierStatus};
+use crate::limits::FIRST_LOOKS;
 use crate::local::LocalLog;
 use crate::manifest::Committed;
 use crate::object::{BlockCodec, EpochStart};
@@ -26,6 +27,8 @@ pub struct TierOptions {
     pub store: StoreUrl,
     /// Whose data folder asks.
     pub identity: ClusterIdentity,
+    /// Whether records of this data folder were let go of because a store had them: it must not get another one.
+    pub relies_on_store: bool,
     /// How sealed blocks are compressed.
     pub codec: BlockCodec,
     /// Bytes fetched from the store and not yet handed out, over all readers.
@@ -82,6 +85,18 @@ pub enum OpenTierError {
         /// The folder's.
         found: u32,
     },
+    /// The prefix is nobody's, and this data folder has records that only another one can have.
+    #[error(
+        "{url} holds nothing of any cluster, and records of this data folder (cluster {cluster_id}) are in a store and not on \
+         local disk any more: start it with the store that it had before (its object `longhaul-owner` names this cluster); \
+         if that store was moved, copy all of its prefix here first"
+    )]
+    NotTheFormer {
+        /// The store.
+        url: String,
+        /// The id in the data folder.
+        cluster_id: String,
+    },
     /// The store does not keep the promises that fencing rests on, or refuses rights.
     #[error("{url} cannot be used: {detail}")]
     Unusable {
@@ -108,6 +123,7 @@ impl TierOptions {
         TierOptions {
             store,
             identity,
+            relies_on_store: false,
             codec: BlockCodec::default(),
             read_budget_bytes: crate::limits::READ_BUDGET_BYTES,
             upload_bytes_per_second: None,
@@ -280,6 +296,29 @@ impl Tier {
         Ok(Tier { engine, runtime: Arc::new(runtime) })
     }
 
+    /// Waits until every partition that is archived was held against what the store has of it, so that none takes records
+    /// whose offsets the store holds already. At most for a while, and not at all while the store is away: a log that is
+    /// found to be behind later refuses from then on (see [`LocalLog::disagree`]).
+    pub async fn first_looks(&self) {
+        // Whoever takes longer does so because the store does: as good as away.
+        let _ = crate::timers::timeout(FIRST_LOOKS, self.engine.first_looks()).await;
+    }
+
+    /// Resolves when this data folder must not serve any more, because its cluster was recovered into another; never else.
+    pub async fn superseded(&self) -> OpenTierError {
+        self.engine.superseded().await
+    }
+
+    /// What [`Tier::superseded`] would resolve to, if it is known already.
+    pub fn superseded_by(&self) -> Option<OpenTierError> {
+        self.engine.superseded_by()
+    }
+
+    /// What a human should hear of the bucket's account of the cluster as a whole.
+    pub fn cluster_trouble(&self) -> Option<String> {
+        self.engine.cluster_trouble()
+    }
+
     /// Takes a partition into care: its sealed segments are archived, its tiered data can be read.
     pub fn attach(&self, partition: PartitionId, policy: PartitionPolicy, log: Arc<dyn LocalLog>) {
         self.engine.attach(partition, policy, log);
@@ -388,7 +427,7 @@ impl Tier {
 
     /// Hands over the groups' committed offsets, now and then.
     pub fn record_group_offsets(&self, snapshot: GroupSnapshot) {
-        self.engine.desire(|desired| desired.groups = Some(snapshot));
+        self.engine.desire(|desired| desired.groups = Some(Arc::new(snapshot)));
     }
 
     /// How everything stands.

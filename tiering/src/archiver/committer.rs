@@ -6,6 +6,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hotlog::PartitionId;
+use wire::ids::Offset;
 
 use crate::keys;
 use crate::limits::{HOT_ROWS, SPILL_ROWS};
@@ -13,7 +14,7 @@ use crate::manifest::{
     CommitError, Committed, DeadObject, ManifestError, PartitionEdit, PartitionManifest, Register,
     SegmentRow, write_spilled,
 };
-use crate::object::{LogIdentity, Packed};
+use crate::object::{LogIdentity, ObjectIdentity, Packed};
 use crate::seams::Seams;
 use crate::store::Store;
 
@@ -93,11 +94,23 @@ impl Committer {
         Ok(())
     }
 
-    /// Proof for everything that the manifest names, whoever put it there.
-    pub(crate) fn committed(&self) -> Option<Committed> {
+    /// Whether the manifest names a segment of just these bytes, whoever put it there.
+    pub(crate) fn has(&self, identity: &ObjectIdentity) -> bool {
+        let is_it = |row: &&SegmentRow| row.base_offset == identity.base_offset;
+        self.state().segments.iter().rev().find(is_it).is_some_and(|row| {
+            row.next_offset == identity.next_offset
+                && row.leader_epoch == identity.leader_epoch
+                && row.raw_bytes == identity.raw_bytes
+                && row.raw_crc == identity.raw_crc
+        })
+    }
+
+    /// Proof for what the manifest names and the local log has the same below `agreed`, whoever put it there.
+    pub(crate) fn committed(&self, agreed: Offset) -> Option<Committed> {
         let state = self.state();
         let partition = PartitionId { topic_id: state.log.topic_id, partition: state.log.partition };
-        (!self.register.is_new()).then(|| Committed::by_manifest(partition, state.end_offset()))
+        let below = state.end_offset().min(agreed);
+        (!self.register.is_new()).then(|| Committed::by_manifest(partition, below))
     }
 
     /// Commits edits that `decide` finds in the newest state.

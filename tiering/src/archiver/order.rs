@@ -16,6 +16,8 @@ pub(crate) struct View {
     pub(crate) manifest_end: Offset,
     /// Start by the hot log.
     pub(crate) log_start: Offset,
+    /// First offset on local disk.
+    pub(crate) local_start: Offset,
     /// End by the hot log.
     pub(crate) log_end: Offset,
     /// Last stable offset.
@@ -44,16 +46,44 @@ pub(crate) enum Step {
 /// Why a partition cannot be archived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Blocked {
-    /// The store is ahead of this disk: an old copy of the data folder, or a cut log.
+    /// The store is ahead of this disk: an old copy of the data folder. No crash comes to this: a segment is archived once
+    /// a checkpoint counts it, and no recovery ends before its checkpoint.
     #[error(
         "the store holds offsets up to {store_end}, the local log ends at {log_end}: this data folder is older than the \
-         store; restore the newer folder, or recover with `longhaul tier recover`"
+         store, and takes no records there; bring the newer folder back, or rebuild one with `longhaul tier recover` in \
+         an empty folder"
     )]
     StoreIsAhead {
         /// End by the manifest.
         store_end: i64,
         /// End of the local log.
         log_end: i64,
+    },
+    /// A folder that was older than the store went on by itself: the same offsets are different records here and there.
+    #[error(
+        "the store holds other records than this disk from offset {from} on (it ends at {store_end}, the local log at \
+         {log_end}): this data folder was older than the store and went on by itself; it takes no records there and lets \
+         go of none: save what it has from {from} on, then bring the newer folder back, or rebuild one with `longhaul \
+         tier recover` in an empty folder"
+    )]
+    Diverged {
+        /// First offset of the first segment found to differ.
+        from: i64,
+        /// End by the manifest.
+        store_end: i64,
+        /// End of the local log.
+        log_end: i64,
+    },
+    /// Offsets were let go of that this store does not have: another one must have them.
+    #[error(
+        "offsets {from} to {to} are not on local disk any more, and this store does not have them: another store does; \
+         start the broker with the store that it had before"
+    )]
+    ReleasedElsewhere {
+        /// The first of them.
+        from: i64,
+        /// One past the last.
+        to: i64,
     },
     /// A local segment begins inside what is archived and ends beyond it.
     #[error(
@@ -67,17 +97,49 @@ pub enum Blocked {
     },
 }
 
+impl Blocked {
+    /// Whether the store has offsets that new local records would get, or got: then the local log takes no more.
+    pub(crate) fn stops_appends(self) -> bool {
+        match self {
+            Blocked::StoreIsAhead { .. } | Blocked::Diverged { .. } => true,
+            // New offsets are nobody else's here.
+            Blocked::ReleasedElsewhere { .. } | Blocked::Misaligned { .. } => false,
+        }
+    }
+}
+
+impl View {
+    /// Up to where no segment holds a record at or above the log start. The segment in which that lies is archived as others
+    /// are, once it is sealed, and the start follows then: in a gap that ended inside of it, it would have no place.
+    fn deleted_to(&self) -> Offset {
+        let begun = self.segments.iter().rev().find(|(base, _)| *base <= self.log_start);
+        match begun {
+            Some((base, next_offset)) if *next_offset > self.log_start => *base,
+            Some((_, next_offset)) => *next_offset,
+            None if self.segments.is_empty() => self.manifest_end,
+            None => self.log_start,
+        }
+    }
+}
+
 /// Names the next step.
 pub(crate) fn next_step(view: &View) -> Step {
     let end = view.manifest_end;
     if view.log_end < end {
         return Step::Blocked(Blocked::StoreIsAhead { store_end: end.0, log_end: view.log_end.0 });
     }
-    if view.log_start > end {
-        return Step::Declare(Gap { from: end, to: view.log_start, reason: GapReason::Deleted });
+    // Only what a store has is let go of; whatever else leaves the disk moves the log start.
+    let accounted_for = end.max(view.log_start);
+    if view.local_start > accounted_for {
+        let (from, to) = (accounted_for.0, view.local_start.0);
+        return Step::Blocked(Blocked::ReleasedElsewhere { from, to });
     }
-    if view.log_start > view.manifest_start {
-        return Step::AdvanceStart(view.log_start);
+    let start = view.log_start.min(end);
+    if start > view.manifest_start {
+        return Step::AdvanceStart(start);
+    }
+    if view.log_start > end && view.deleted_to() > end {
+        return Step::Declare(Gap { from: end, to: view.deleted_to(), reason: GapReason::Deleted });
     }
     let next = view.segments.iter().position(|(_, next_offset)| *next_offset > end);
     let Some((index, (base, next_offset))) = next.map(|index| (index, view.segments[index])) else {
@@ -90,7 +152,7 @@ pub(crate) fn next_step(view: &View) -> Step {
         return Step::Blocked(Blocked::Misaligned { base: base.0, store_end: end.0 });
     }
     if base > end {
-        // The hot log only drops unarchived segments while archiving is off.
+        // Segments that were never let go of and are not there: the hot log only drops such while archiving is off.
         return Step::Declare(Gap { from: end, to: base, reason: GapReason::NotArchived });
     }
     Step::Upload(index)
@@ -136,6 +198,7 @@ mod tests {
             manifest_start: Offset(0),
             manifest_end: Offset(100),
             log_start: Offset(0),
+            local_start: Offset(0),
             log_end: Offset(300),
             last_stable_offset: Offset(300),
             archive: true,
@@ -159,8 +222,29 @@ mod tests {
     #[test]
     fn a_moved_start_is_followed_and_dead_data_is_not_uploaded() {
         assert_eq!(next_step(&View { log_start: Offset(70), ..view() }), Step::AdvanceStart(Offset(70)));
-        let gap = Gap { from: Offset(100), to: Offset(220), reason: GapReason::Deleted };
-        assert_eq!(next_step(&View { log_start: Offset(220), ..view() }), Step::Declare(gap));
+        // All that is archived is below the start, then a whole segment, then a part of the next.
+        let deleted = View { log_start: Offset(220), ..view() };
+        assert_eq!(next_step(&deleted), Step::AdvanceStart(Offset(100)));
+        let followed = View { manifest_start: Offset(100), ..deleted };
+        let gap = Gap { from: Offset(100), to: Offset(200), reason: GapReason::Deleted };
+        assert_eq!(next_step(&followed), Step::Declare(gap));
+        let declared = View { manifest_end: Offset(200), ..followed };
+        assert_eq!(next_step(&declared), Step::AdvanceStart(Offset(200)));
+        let declared = View { manifest_start: Offset(200), ..declared };
+        assert_eq!(next_step(&declared), Step::Upload(2));
+        let archived = View { manifest_end: Offset(250), ..declared };
+        assert_eq!(next_step(&archived), Step::AdvanceStart(Offset(220)));
+    }
+
+    #[test]
+    fn a_start_within_what_is_not_sealed_waits_for_it() {
+        let started = View { manifest_start: Offset(100), log_start: Offset(270), ..view() };
+        let gap = Gap { from: Offset(100), to: Offset(250), reason: GapReason::Deleted };
+        assert_eq!(next_step(&started), Step::Declare(gap));
+        let (at, sealed) = (Offset(250), vec![(Offset(250), Offset(300))]);
+        let declared = View { manifest_start: at, manifest_end: at, segments: Vec::new(), ..started };
+        assert_eq!(next_step(&declared), Step::Idle);
+        assert_eq!(next_step(&View { segments: sealed, ..declared }), Step::Upload(0));
     }
 
     #[test]
@@ -171,9 +255,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_let_go_of_is_never_declared_missing() {
+        let released =
+            View { local_start: Offset(120), segments: vec![(Offset(120), Offset(250))], ..view() };
+        let elsewhere = Blocked::ReleasedElsewhere { from: 100, to: 120 };
+        assert_eq!(next_step(&released), Step::Blocked(elsewhere));
+        assert!(!elsewhere.stops_appends());
+        // A store that has nothing at all.
+        let empty = View { manifest_end: Offset(0), log_start: Offset(30), ..released.clone() };
+        let elsewhere = Blocked::ReleasedElsewhere { from: 30, to: 120 };
+        assert_eq!(next_step(&empty), Step::Blocked(elsewhere));
+        // What was deleted, or archived, is not on local disk either, and rightly so.
+        let gap = Gap { from: Offset(100), to: Offset(120), reason: GapReason::Deleted };
+        let deleted = View { manifest_start: Offset(100), log_start: Offset(120), ..released.clone() };
+        assert_eq!(next_step(&deleted), Step::Declare(gap));
+        let archived = View { manifest_end: Offset(120), ..released };
+        assert_eq!(next_step(&archived), Step::Upload(0));
+    }
+
+    #[test]
     fn a_store_that_knows_more_or_otherwise_blocks() {
         let ahead = Blocked::StoreIsAhead { store_end: 100, log_end: 99 };
         assert_eq!(next_step(&View { log_end: Offset(99), ..view() }), Step::Blocked(ahead));
+        assert!(ahead.stops_appends());
         let misaligned = Blocked::Misaligned { base: 90, store_end: 100 };
         let segments = vec![(Offset(90), Offset(150))];
         assert_eq!(next_step(&View { segments, ..view() }), Step::Blocked(misaligned));

@@ -152,7 +152,11 @@ impl Uploader {
     }
 
     /// Reads and checks the local segment without making an object of it.
-    async fn scan(&self, log: &LogIdentity, segment: &LocalSegment) -> Result<Packed, UploadError> {
+    pub(crate) async fn scan(
+        &self,
+        log: &LogIdentity,
+        segment: &LocalSegment,
+    ) -> Result<Packed, UploadError> {
         let (log, segment) = (log.clone(), segment.clone());
         blocking(segment.base_offset.0, move || {
             let mut packer = Packer::new(log, segment.base_offset, AttemptId([0; 16]), BlockCodec::Raw);

@@ -1,7 +1,9 @@
 //! The cluster side: whose prefix it is, the writer epoch, and the cluster manifest.
 //!
 //! Owns: the connect sequence and its refusals, the task that commits what the broker wants recorded, and the removal of
-//! deleted topics. Does not own: the records' truth.
+//! deleted topics. Does not own: the records' truth, how group offsets get there (`groups`).
+
+mod groups;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
@@ -9,10 +11,11 @@ use std::time::Duration;
 
 use wire::ids::TopicId;
 
+use self::groups::GroupNotes;
 use super::Engine;
 use crate::cluster_record::{GroupSnapshot, TopicRecord};
 use crate::keys;
-use crate::limits::{COMMIT_TRIES, DELETE_GRACE, READ_STALL};
+use crate::limits::{COMMIT_TRIES, DELETE_GRACE, READ_STALL, TOPICS_PER_RECORD};
 use crate::manifest::{ClusterEdit, ClusterManifest, CommitError, ManifestError, Register};
 use crate::owner_mark::{store_fault, take_prefix};
 use crate::seams::{Backoff, Seams};
@@ -27,18 +30,25 @@ const CLUSTER_TICK: Duration = Duration::from_secs(5);
 pub(crate) struct Desired {
     pub(crate) topics: BTreeMap<TopicId, TopicRecord>,
     pub(crate) next_producer_id: Option<i64>,
-    pub(crate) groups: Option<GroupSnapshot>,
+    pub(crate) groups: Option<Arc<GroupSnapshot>>,
 }
 
 /// The cluster manifest, claimed.
 #[derive(Debug)]
 pub(crate) struct ClusterSide {
     register: Register<ClusterManifest>,
+    groups: GroupNotes,
 }
 
 impl ClusterSide {
     pub(super) fn writer_epoch(&self) -> u64 {
         self.register.state().writer_epoch
+    }
+
+    /// What of the manifest could not be read or written for its size, until newer group offsets are in their place.
+    fn left_out(&self) -> Option<String> {
+        let notes = self.register.notes();
+        (!notes.is_empty() && !self.groups.are_noted()).then(|| notes.join("; "))
     }
 
     pub(super) fn live_topics(&self) -> BTreeSet<TopicId> {
@@ -62,7 +72,7 @@ pub(super) async fn connect(
         }
     })?;
     let identity = &options.identity;
-    take_prefix(probed, url, identity, seams).await?;
+    take_prefix(probed, options, seams).await?;
     let folder = keys::cluster_folder(&identity.cluster_id);
     let register = Register::open(store, folder, ClusterManifest::default(), seams.clone()).await;
     let mut register = register.map_err(|error| manifest_fault(url, &error))?;
@@ -86,17 +96,22 @@ pub(super) async fn connect(
         })
         .await;
     match claimed {
-        Ok(_) => Ok(ClusterSide { register }),
+        Ok(_) => Ok(ClusterSide { register, groups: GroupNotes::default() }),
         Err(CommitError::Violation(_)) if current != identity.recovery_generation => {
-            Err(OpenTierError::Superseded {
-                url: url.to_string(),
-                cluster_id: identity.cluster_id.clone(),
-                current,
-                found: identity.recovery_generation,
-            })
+            Err(superseded(options, current))
         }
         Err(CommitError::Manifest(error)) => Err(manifest_fault(url, &error)),
         Err(error) => Err(OpenTierError::Unusable { url: url.to_string(), detail: error.to_string() }),
+    }
+}
+
+/// The cluster was recovered into another folder, as often as the bucket says.
+fn superseded(options: &TierOptions, current: u32) -> OpenTierError {
+    OpenTierError::Superseded {
+        url: options.store.to_string(),
+        cluster_id: options.identity.cluster_id.clone(),
+        current,
+        found: options.identity.recovery_generation,
     }
 }
 
@@ -120,6 +135,7 @@ pub(super) async fn run(engine: Arc<Engine>, side: Option<ClusterSide>) {
     loop {
         match commit_wishes(&engine, &mut side).await {
             Ok(()) => {
+                engine.show_cluster_trouble(side.left_out());
                 engine.note_topics(&side);
                 purge_deleted(&engine, &mut side).await;
                 backoff = Backoff::for_partition(&engine.seams);
@@ -129,11 +145,17 @@ pub(super) async fn run(engine: Arc<Engine>, side: Option<ClusterSide>) {
                 try_to_read(&engine).await;
             }
             Err(CommitError::Fenced { .. }) => {
-                engine.refuse("another broker or a recovery has taken over this cluster's prefix".into());
+                let current = side.register.state().recovery_generation;
+                match current == engine.options.identity.recovery_generation {
+                    true => engine
+                        .refuse("another broker or a recovery has taken over this cluster's prefix".into()),
+                    false => engine.supersede(superseded(&engine.options, current)),
+                }
                 return;
             }
             Err(error) => {
                 tracing::warn!(%error, "the cluster manifest waits");
+                engine.show_cluster_trouble(Some(format!("the cluster manifest waits: {error}")));
                 crate::timers::sleep(backoff.next_pause()).await;
             }
         }
@@ -163,6 +185,10 @@ async fn reconnect(engine: &Arc<Engine>) -> Option<ClusterSide> {
                 tracing::warn!(store = %engine.options.store, %detail, "the store cannot be used yet");
                 engine.state.send_replace(super::TierState::Connecting { last_error: detail });
             }
+            Err(error @ OpenTierError::Superseded { .. }) => {
+                engine.supersede(error);
+                return None;
+            }
             Err(error) => {
                 engine.refuse(error.to_string());
                 return None;
@@ -177,7 +203,7 @@ fn is_recorded(manifest: &ClusterManifest, topic: &TopicRecord) -> bool {
     manifest.topic(topic.topic_id).map_or(topic.deleted_at_ms.is_some(), |known| known == topic)
 }
 
-/// The edits that turn the manifest into what is wished. Pure.
+/// The edits that turn the manifest into what is wished, group offsets left aside; as many as one record takes. Pure.
 fn wished_edits(manifest: &ClusterManifest, desired: &Desired, now_ms: i64) -> Vec<ClusterEdit> {
     let mut edits = Vec::new();
     for topic in desired.topics.values() {
@@ -187,32 +213,30 @@ fn wished_edits(manifest: &ClusterManifest, desired: &Desired, now_ms: i64) -> V
     }
     // A name that moved to a new topic is free only once the old one is marked.
     edits.sort_by_key(|edit| matches!(edit, ClusterEdit::PutTopic(topic) if topic.deleted_at_ms.is_none()));
+    edits.truncate(TOPICS_PER_RECORD);
     if let Some(next) = desired.next_producer_id.filter(|next| *next > manifest.next_producer_id) {
         edits.push(ClusterEdit::ProducerIds { next, at_ms: now_ms });
-    }
-    if let Some(groups) = desired.groups.as_ref().filter(|groups| {
-        manifest
-            .groups
-            .as_ref()
-            .is_none_or(|known| known.groups != groups.groups || known.taken_at_ms < groups.taken_at_ms)
-    }) {
-        edits.push(ClusterEdit::Groups(groups.clone()));
     }
     edits
 }
 
+/// Commits what is wished: first what a recovery cannot do without, then the group offsets, which may be many.
 async fn commit_wishes(engine: &Engine, side: &mut ClusterSide) -> Result<(), CommitError> {
     let now_ms = engine.seams.now_ms();
-    let manifest = side
-        .register
-        .commit(|manifest| {
-            let desired = engine.desired.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok(wished_edits(manifest, &desired, now_ms))
-        })
-        .await?;
-    let mut desired = engine.desired.lock().unwrap_or_else(PoisonError::into_inner);
-    desired.topics.retain(|_, topic| topic.deleted_at_ms.is_none() || !is_recorded(&manifest, topic));
-    Ok(())
+    let mut is_done = false;
+    while !is_done {
+        let manifest = side
+            .register
+            .commit(|manifest| {
+                let desired = engine.desired.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(wished_edits(manifest, &desired, now_ms))
+            })
+            .await?;
+        let mut desired = engine.desired.lock().unwrap_or_else(PoisonError::into_inner);
+        desired.topics.retain(|_, topic| topic.deleted_at_ms.is_none() || !is_recorded(&manifest, topic));
+        is_done = wished_edits(&manifest, &desired, now_ms).is_empty();
+    }
+    groups::commit(engine, side).await
 }
 
 /// Deletes everything that topics deleted long enough ago still have, then forgets them.

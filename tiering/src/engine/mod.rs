@@ -53,6 +53,10 @@ pub(crate) struct Engine {
     /// The writer epoch of this process, once it is claimed.
     writer_epoch: watch::Sender<Option<u64>>,
     state: watch::Sender<TierState>,
+    /// Why this data folder must not serve any more, once that is known.
+    superseded: watch::Sender<Option<OpenTierError>>,
+    /// What ails the cluster manifest.
+    cluster_trouble: Mutex<Option<String>>,
     partitions: RwLock<BTreeMap<PartitionId, Arc<Tiered>>>,
     /// Topics that the cluster manifest names: only their segments are archived.
     topics: RwLock<BTreeSet<TopicId>>,
@@ -94,6 +98,8 @@ impl Engine {
             runtime,
             writer_epoch: watch::Sender::new(None),
             state: watch::Sender::new(state),
+            superseded: watch::Sender::new(None),
+            cluster_trouble: Mutex::default(),
             partitions: RwLock::default(),
             topics: RwLock::default(),
             desired: Mutex::default(),
@@ -146,6 +152,50 @@ impl Engine {
     fn refuse(&self, reason: String) {
         tracing::error!(store = %self.options.store, %reason, "tiering stops; the local log goes on");
         self.state.send_replace(TierState::Refused { reason });
+    }
+
+    /// Says that the cluster lives on in another data folder: nothing of this one counts any more.
+    fn supersede(&self, error: OpenTierError) {
+        self.refuse(error.to_string());
+        self.superseded.send_replace(Some(error));
+    }
+
+    /// Waits until it is known that this data folder must not serve; for ever, as a rule.
+    pub(crate) async fn superseded(&self) -> OpenTierError {
+        let mut superseded = self.superseded.subscribe();
+        let found = superseded.wait_for(Option::is_some).await.map(|error| error.clone());
+        match found {
+            Ok(Some(error)) => error,
+            // The sender lives as long as the engine does.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// The same, as far as it is known now.
+    pub(crate) fn superseded_by(&self) -> Option<OpenTierError> {
+        self.superseded.borrow().clone()
+    }
+
+    fn show_cluster_trouble(&self, trouble: Option<String>) {
+        *self.cluster_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// What ails the cluster manifest, for people.
+    pub(crate) fn cluster_trouble(&self) -> Option<String> {
+        self.cluster_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until every partition that is archived was held against the store once, or could not be; not at all while the
+    /// store is away.
+    pub(crate) async fn first_looks(&self) {
+        if *self.state.borrow() != TierState::Ready {
+            return;
+        }
+        let mut archived = Vec::new();
+        self.each_partition(|tiered| archived.extend(tiered.is_archived().then(|| tiered.clone())));
+        for tiered in archived {
+            tiered.first_look().await;
+        }
     }
 
     /// Whether another writer has taken over, or the store was found to be somebody else's.

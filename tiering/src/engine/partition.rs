@@ -1,32 +1,35 @@
 //! One partition in care: a task that archives, follows the log start, retires and deletes, one step after another.
 //!
-//! Owns: the order of those steps and their retries. Does not own: the steps' rules (`archiver`, `retention`), the notes
-//! of damaged objects (`quarantine`). Nothing here can stop the local log: every failure waits and is shown.
+//! Owns: the order of those steps and their retries. Does not own: the steps' rules (`archiver`, `retention`), whether log
+//! and store are one history (`agreement`), deletes (`retirement`), notes of damaged objects (`quarantine`). No failure here
+//! can stop the local log: each waits and is shown. Only a store that is ahead of the log does, for otherwise offsets would
+//! be given out twice.
 
+mod agreement;
 mod quarantine;
+mod retirement;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hotlog::PartitionId;
 use hotlog::retention::TrustedClock;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::ids::Offset;
 
+use self::agreement::Agreement;
 use self::quarantine::Looks;
 use super::status::{Counters, PartitionStatus};
 use super::{Engine, TierState};
-use crate::archiver::{
-    Blocked, Committer, LagClock, ManifestView, Step, UploadError, View, dead_key, next_step,
-};
-use crate::limits::{ARCHIVER_TICK, CLOCK_JUMP, DELETE_GRACE, DELETES_PER_PASS, RETENTION_TICK};
+use crate::archiver::{Blocked, Committer, LagClock, ManifestView, Step, UploadError, View, next_step};
+use crate::limits::{ARCHIVER_TICK, RETENTION_TICK};
 use crate::local::{LocalLog, LocalSegment};
-use crate::manifest::{CommitError, Committed, ManifestError, PartitionEdit, SegmentRow, load_spilled};
+use crate::manifest::{CommitError, Committed, ManifestError, PartitionEdit};
 use crate::object::LogIdentity;
 use crate::replay::Source;
-use crate::retention::{self, RetentionAlarm};
+use crate::retention::RetentionAlarm;
 use crate::seams::Backoff;
 use crate::tier::PartitionPolicy;
 
@@ -41,6 +44,8 @@ pub(crate) struct Tiered {
     /// What is asked for, and whether what retention goes by was changed since its last pass.
     policy: Mutex<(PartitionPolicy, bool)>,
     shown: Mutex<Shown>,
+    /// Whether the log was held against the store, or could not be.
+    looked: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +56,8 @@ struct Shown {
     trouble: Option<String>,
     retention_alarm: Option<RetentionAlarm>,
     committed: Option<Committed>,
+    /// What the local log was told of a disagreement.
+    disagreement: Option<String>,
 }
 
 /// Why a step failed.
@@ -83,7 +90,33 @@ impl Tiered {
             stop: CancellationToken::new(),
             policy: Mutex::new((policy, false)),
             shown: Mutex::default(),
+            looked: watch::Sender::new(false),
         }
+    }
+
+    /// Whether new segments are archived.
+    pub(super) fn is_archived(&self) -> bool {
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner).0.archive
+    }
+
+    /// Waits until the log was held against the store for the first time, or could not be.
+    pub(super) async fn first_look(&self) {
+        // The sender lives as long as the partition does.
+        let _ = self.looked.subscribe().wait_for(|looked| *looked).await;
+    }
+
+    /// Tells the log whether it may take records, where that is news.
+    fn tell(&self, blocked: Option<Blocked>) {
+        let why = blocked.filter(|blocked| blocked.stops_appends()).map(|blocked| blocked.to_string());
+        let mut is_news = false;
+        self.show(|shown| {
+            is_news = shown.disagreement.is_some() != why.is_some();
+            shown.disagreement.clone_from(&why);
+        });
+        if is_news {
+            self.local.disagree(why);
+        }
+        self.looked.send_replace(true);
     }
 
     pub(crate) fn set_policy(&self, policy: PartitionPolicy) {
@@ -174,6 +207,7 @@ async fn work(engine: &Arc<Engine>, tiered: &Arc<Tiered>) {
         retention_at: Instant::now(),
         confirmed: None,
         looks: Looks::new(),
+        agreement: Agreement::new(tiered.local.local_log_start()),
     };
     let mut backoff = Backoff::for_partition(&engine.seams);
     while !engine.is_refused() {
@@ -215,6 +249,7 @@ async fn fail(engine: &Engine, tiered: &Tiered, error: &StepError, backoff: &mut
         "tiering of a partition waits"
     );
     tiered.show(|shown| shown.trouble = Some(error.to_string()));
+    tiered.looked.send_replace(true);
     crate::timers::sleep(pause).await;
 }
 
@@ -229,6 +264,7 @@ struct Keeper {
     /// The clock as it was when somebody last changed what retention goes by: who did has seen what it would delete.
     confirmed: Option<TrustedClock>,
     looks: Looks,
+    agreement: Agreement,
 }
 
 impl Keeper {
@@ -240,13 +276,24 @@ impl Keeper {
 
     /// Does one thing; `false` when there is nothing to do.
     async fn step(&mut self) -> Result<bool, StepError> {
-        // An earlier start, or another writer, may have committed what this log still has.
-        self.tiered.release(self.committer.committed());
         self.note_damaged().await?;
         let (view, segments) = self.look().await?;
-        let did = match next_step(&view) {
-            Step::Idle => false,
-            Step::Blocked(reason) => return Err(reason.into()),
+        let step = next_step(&view);
+        let blocked = match step {
+            // Other records here than in the store may have other borders too, and are the worse of the two.
+            Step::Blocked(reason @ Blocked::Misaligned { .. }) => self.compare().await?.or(Some(reason)),
+            Step::Blocked(reason) => Some(reason),
+            _ => self.compare().await?,
+        };
+        self.tiered.tell(blocked);
+        if let Some(reason) = blocked {
+            return Err(reason.into());
+        }
+        // An earlier start, or another writer, may have committed what this log still has.
+        self.release_agreed().await?;
+        let did = match step {
+            // What is blocked was told of above.
+            Step::Idle | Step::Blocked(_) => false,
             Step::AdvanceStart(to) => {
                 self.committer
                     .commit(|manifest| match manifest.start_offset < to && to <= manifest.end_offset() {
@@ -301,6 +348,7 @@ impl Keeper {
             manifest_start: manifest.start_offset,
             manifest_end: end,
             log_start,
+            local_start: local.local_log_start(),
             log_end,
             last_stable_offset: local.last_stable_offset(),
             archive,
@@ -333,6 +381,9 @@ impl Keeper {
         };
         drop(slot);
         self.committer.add_segment(&packed).await?;
+        if self.committer.has(&packed.identity) {
+            self.agreement.sent(segment);
+        }
         self.may_adopt = false;
         Counters::add(&engine.metrics.copy_bytes, packed.object_bytes);
         tracing::debug!(
@@ -343,129 +394,6 @@ impl Keeper {
             object_bytes = packed.object_bytes,
             "segment is in the store"
         );
-        self.tiered.release(self.committer.committed());
-        Ok(())
-    }
-
-    /// Total retention: the hot log's start first, durably; then the manifest's; then the rows below it are dead.
-    async fn retire(&mut self) -> Result<(), StepError> {
-        let oldest = self.oldest_rows().await?;
-        let manifest = self.committer.state().clone();
-        let (policy, asked) = *self.tiered.policy.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.engine.clocks();
-        if asked {
-            self.confirmed = Some(TrustedClock::new(now, CLOCK_JUMP.as_millis() as u64));
-        }
-        let confirmed = self.confirmed.as_mut().map(|clock| clock.look(now));
-        let clock_moved_ms = self.engine.since_trusted(now).or_closer(confirmed).step_ms();
-        let local_only_bytes =
-            self.tiered.shown.lock().unwrap_or_else(PoisonError::into_inner).copy_lag_bytes;
-        let verdict = retention::verdict(&retention::Pass {
-            policy,
-            oldest: &oldest,
-            totals: manifest.live_totals(),
-            local_only_bytes,
-            now_ms: now.wall_ms,
-            asked,
-            clock_moved_ms,
-        });
-        self.show_alarm(verdict.alarm);
-        if let Some(to) = verdict.start.filter(|to| *to > manifest.start_offset) {
-            let moved = self.tiered.local.advance_log_start(to).await;
-            moved.map_err(|error| StepError::Local(error.to_string()))?;
-            self.committer
-                .commit(|manifest| match manifest.start_offset < to {
-                    true => vec![PartitionEdit::AdvanceStart { to }],
-                    false => Vec::new(),
-                })
-                .await?;
-        }
-        {
-            let mut current = self.tiered.policy.lock().unwrap_or_else(PoisonError::into_inner);
-            // What was changed meanwhile has not had its pass yet.
-            let changed = current.0 != policy;
-            current.1 &= changed;
-        }
-        self.mark_dead(now.wall_ms).await
-    }
-
-    /// Shows an alarm for as long as passes raise it, apart from the troubles of archiving, which it does not delay.
-    fn show_alarm(&self, alarm: Option<RetentionAlarm>) {
-        self.tiered.show(|shown| {
-            if let Some(alarm) = alarm.as_ref().filter(|_| shown.retention_alarm.is_none()) {
-                let (topic_id, partition) = (self.tiered.id.topic_id, self.tiered.id.partition);
-                tracing::warn!(%topic_id, partition, %alarm, "retention keeps tiered segments");
-            }
-            shown.retention_alarm = alarm;
-        });
-    }
-
-    /// The oldest live rows: those of the first spilled range, or those in memory.
-    async fn oldest_rows(&self) -> Result<Vec<SegmentRow>, StepError> {
-        let manifest = self.committer.state();
-        let Some(file) = manifest.spilled.first() else { return Ok(manifest.segments.clone()) };
-        let (engine, log) = (&self.engine, &self.tiered.source.log);
-        let caches = (&engine.replay.spills, &engine.seams);
-        let rows = load_spilled(&*engine.store, log, file, caches).await?;
-        Ok(rows.to_vec())
-    }
-
-    async fn mark_dead(&mut self, at_ms: i64) -> Result<(), StepError> {
-        let start = self.committer.state().start_offset;
-        while self.committer.state().spilled.first().is_some_and(|file| file.base_offset < start) {
-            let rows = self.oldest_rows().await?;
-            let due = rows.partition_point(|row| row.next_offset <= start);
-            if due == 0 {
-                break;
-            }
-            let (rows, next_base) = (rows[..due].to_vec(), rows.get(due).map(|row| row.base_offset));
-            self.committer
-                .commit(|manifest| {
-                    let same =
-                        manifest.spilled.first().map(|file| file.base_offset) == Some(rows[0].base_offset);
-                    let edit = PartitionEdit::MarkSpilledDead { rows: rows.clone(), next_base, at_ms };
-                    if same { vec![edit] } else { Vec::new() }
-                })
-                .await?;
-        }
-        self.committer
-            .commit(|manifest| {
-                if !manifest.spilled.is_empty() {
-                    return Vec::new();
-                }
-                let due = manifest.segments.iter().take_while(|row| row.next_offset <= manifest.start_offset);
-                due.map(|row| PartitionEdit::MarkDead { attempt: row.attempt, at_ms }).collect()
-            })
-            .await?;
-        Ok(())
-    }
-
-    /// Deletes what has been dead for the grace, and forgets what is deleted.
-    async fn delete_dead(&mut self) -> Result<(), StepError> {
-        let manifest = self.committer.state().clone();
-        let due_before = self.engine.seams.now_ms() - DELETE_GRACE.as_millis() as i64;
-        let due = manifest.dead.iter().filter(|dead| dead.dead_since_ms <= due_before).take(DELETES_PER_PASS);
-        let mut deleted = Vec::new();
-        for dead in due {
-            Counters::add(&self.engine.metrics.delete_requests, 1);
-            match self.engine.store.delete(&dead_key(&manifest.log, dead)).await {
-                Ok(()) => deleted.push(dead.attempt),
-                Err(error) => {
-                    // One stubborn object does not stop the others.
-                    Counters::add(&self.engine.metrics.delete_errors, 1);
-                    tracing::warn!(key = %dead_key(&manifest.log, dead), %error, "a dead object stays for now");
-                }
-            }
-        }
-        if deleted.is_empty() {
-            return Ok(());
-        }
-        self.committer
-            .commit(|manifest| {
-                let known = manifest.dead.iter().any(|dead| deleted.contains(&dead.attempt));
-                if known { vec![PartitionEdit::DropDead { attempts: deleted.clone() }] } else { Vec::new() }
-            })
-            .await?;
-        Ok(())
+        self.release_agreed().await
     }
 }

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use wire::ids::TopicId;
 
+use super::groups::NotedGroups;
 use super::invariants::Violation;
-use crate::cluster_record::{GroupSnapshot, TopicRecord};
+use crate::cluster_record::TopicRecord;
 
 /// The state of the cluster manifest.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -26,7 +27,7 @@ pub struct ClusterManifest {
     /// When `next_producer_id` was written, milliseconds.
     pub producer_ids_at_ms: i64,
     /// The newest snapshot of group offsets.
-    pub groups: Option<GroupSnapshot>,
+    pub groups: Option<NotedGroups>,
 }
 
 /// One change of the cluster manifest.
@@ -56,7 +57,7 @@ pub enum ClusterEdit {
         at_ms: i64,
     },
     /// What groups have committed.
-    Groups(GroupSnapshot),
+    Groups(NotedGroups),
 }
 
 impl ClusterManifest {

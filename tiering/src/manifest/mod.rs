@@ -7,17 +7,21 @@
 //! Does not own: uploads, reads, when to delete. Edits and checks are pure; only `register` and `sequence` do I/O.
 
 mod cluster;
+mod groups;
 mod invariants;
 mod partition;
 mod partition_bytes;
 mod record;
 mod register;
 mod sequence;
+mod slim;
 mod spill;
 
 pub use hotlog::Committed;
 
 pub use cluster::{ClusterEdit, ClusterManifest};
+pub use groups::NotedGroups;
+pub(crate) use groups::{is_small, load_groups, write_groups};
 pub use invariants::Violation;
 pub use partition::{
     DeadObject, Gap, GapReason, LiveTotals, PartitionEdit, PartitionManifest, SegmentRow, SpillFile,

@@ -2,6 +2,8 @@
 //!
 //! Owns: the envelope's bytes and checks. Does not own: bodies.
 
+use std::io::{BufReader, Read};
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::bytes_reader::{BytesReader, Short};
@@ -24,6 +26,8 @@ pub(super) enum RecordKind {
     Delta,
     /// Rows that left the state (see `spill`).
     Spilled,
+    /// Group offsets that are too many for the state (see `groups`).
+    Groups,
 }
 
 impl RecordKind {
@@ -32,6 +36,7 @@ impl RecordKind {
             RecordKind::Base => 0,
             RecordKind::Delta => 1,
             RecordKind::Spilled => 2,
+            RecordKind::Groups => 3,
         }
     }
 }
@@ -47,7 +52,12 @@ pub(super) struct Record {
     pub(super) attempt: AttemptId,
     pub(super) written_at_ms: i64,
     pub(super) body: Bytes,
+    /// How many bytes the body had where it was too large to be read, and is what was left of it.
+    pub(super) slimmed_from: Option<usize>,
 }
+
+/// Makes a body that can be held of one that is too large for that, as it streams by: of a base, or of a delta.
+pub(super) type Slim = fn(is_base: bool, body: &mut dyn Read) -> Result<Bytes, String>;
 
 /// Why bytes are not the record they should be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -66,10 +76,31 @@ pub(super) enum RecordError {
     Swapped(String),
     #[error("its body is malformed: {0}")]
     Body(String),
+    #[error(
+        "it would have {stored_bytes} bytes, {body_bytes} unpacked, and nobody reads more than \
+         {MANIFEST_RECORD_LIMIT_BYTES}"
+    )]
+    TooLarge { body_bytes: usize, stored_bytes: usize },
 }
 
 impl Record {
-    pub(super) fn encode(&self) -> Bytes {
+    /// The bytes to write.
+    ///
+    /// # Errors
+    /// [`RecordError::TooLarge`]: no reader would take them.
+    pub(super) fn encode(&self) -> Result<Bytes, RecordError> {
+        let body_bytes = self.body.len();
+        let too_large = |stored_bytes| RecordError::TooLarge { body_bytes, stored_bytes };
+        // What is too large as it is keeps no compressor busy.
+        if body_bytes > MANIFEST_RECORD_LIMIT_BYTES {
+            return Err(too_large(body_bytes));
+        }
+        let bytes = self.pack();
+        if bytes.len() > MANIFEST_RECORD_LIMIT_BYTES { Err(too_large(bytes.len())) } else { Ok(bytes) }
+    }
+
+    /// The bytes, whatever their size: tests write with it what programs once did.
+    pub(super) fn pack(&self) -> Bytes {
         let packed = (self.body.len() >= COMPRESS_FROM_BYTES)
             .then(|| zstd::bulk::compress(&self.body, ZSTD_LEVEL).ok())
             .flatten()
@@ -102,17 +133,26 @@ impl Record {
 
     /// Decodes a record of `folder`, under caps.
     pub(super) fn decode(bytes: Bytes, folder: &str) -> Result<Self, RecordError> {
+        Self::decode_or_slim(bytes, folder, None)
+    }
+
+    /// Decodes a record of `folder`; of a body that is too large, what `slim` leaves.
+    pub(super) fn decode_or_slim(
+        bytes: Bytes,
+        folder: &str,
+        slim: Option<Slim>,
+    ) -> Result<Self, RecordError> {
         if bytes.len() < HEADER_BYTES || &bytes[..MAGIC.len()] != MAGIC {
             return Err(RecordError::Magic);
         }
-        let record = Self::read(bytes).map_err(|Short| RecordError::Size)??;
+        let record = Self::read(bytes, slim).map_err(|Short| RecordError::Size)??;
         if record.folder != folder {
             return Err(RecordError::Swapped(record.folder));
         }
         Ok(record)
     }
 
-    fn read(bytes: Bytes) -> Result<Result<Self, RecordError>, Short> {
+    fn read(bytes: Bytes, slim: Option<Slim>) -> Result<Result<Self, RecordError>, Short> {
         let header = bytes.slice(..HEADER_BYTES - 4);
         let mut reader = BytesReader::new(bytes);
         reader.take(MAGIC.len())?;
@@ -128,7 +168,9 @@ impl Record {
         if version != VERSION {
             return Ok(Err(RecordError::Version(version)));
         }
-        if reader.remaining() != folder_bytes + stored_bytes || body_bytes > MANIFEST_RECORD_LIMIT_BYTES {
+        let slim = slim.filter(|_| body_bytes > MANIFEST_RECORD_LIMIT_BYTES);
+        let is_readable = body_bytes <= MANIFEST_RECORD_LIMIT_BYTES || slim.is_some();
+        if reader.remaining() != folder_bytes + stored_bytes || !is_readable {
             return Ok(Err(RecordError::Size));
         }
         let (folder, stored) = (reader.take(folder_bytes)?, reader.take(stored_bytes)?);
@@ -136,22 +178,51 @@ impl Record {
         if found != crc {
             return Ok(Err(RecordError::Checksum));
         }
-        let kinds = [RecordKind::Base, RecordKind::Delta, RecordKind::Spilled];
+        let kinds = [RecordKind::Base, RecordKind::Delta, RecordKind::Spilled, RecordKind::Groups];
         let Some(kind) = kinds.into_iter().find(|known| known.id() == kind) else {
             return Ok(Err(RecordError::Body(format!("unknown kind {kind}"))));
         };
-        let body = match codec {
-            0 => stored,
-            1 => match zstd::bulk::decompress(&stored, body_bytes) {
-                Ok(body) => Bytes::from(body),
-                Err(_) => return Ok(Err(RecordError::Unpack)),
-            },
-            _ => return Ok(Err(RecordError::Unpack)),
+        let body = match slim {
+            None => unpack(codec, stored, body_bytes),
+            Some(slim) => slimmed(codec, &stored, |body| slim(kind == RecordKind::Base, body)),
         };
-        if body.len() != body_bytes {
-            return Ok(Err(RecordError::Unpack));
-        }
         let folder = String::from_utf8_lossy(&folder).into_owned();
-        Ok(Ok(Record { kind, folder, sequence, writer_epoch, attempt, written_at_ms, body }))
+        let slimmed_from = slim.map(|_| body_bytes);
+        Ok(body.map(|body| Record {
+            kind,
+            folder,
+            sequence,
+            writer_epoch,
+            attempt,
+            written_at_ms,
+            body,
+            slimmed_from,
+        }))
     }
+}
+
+fn unpack(codec: u8, stored: Bytes, body_bytes: usize) -> Result<Bytes, RecordError> {
+    let body = match codec {
+        0 => stored,
+        1 => zstd::bulk::decompress(&stored, body_bytes).map_err(|_| RecordError::Unpack)?.into(),
+        _ => return Err(RecordError::Unpack),
+    };
+    if body.len() == body_bytes { Ok(body) } else { Err(RecordError::Unpack) }
+}
+
+/// What is left of a body that is too large: it is unpacked as it is looked through, and never held whole.
+fn slimmed(
+    codec: u8,
+    stored: &[u8],
+    slim: impl FnOnce(&mut dyn Read) -> Result<Bytes, String>,
+) -> Result<Bytes, RecordError> {
+    let mut body: Box<dyn Read + '_> = match codec {
+        0 => Box::new(stored),
+        1 => {
+            let unpacking = zstd::stream::read::Decoder::with_buffer(stored);
+            Box::new(BufReader::new(unpacking.map_err(|_| RecordError::Unpack)?))
+        }
+        _ => return Err(RecordError::Unpack),
+    };
+    slim(&mut *body).map_err(RecordError::Body)
 }

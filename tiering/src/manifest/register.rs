@@ -8,6 +8,7 @@
 //! so it counts.
 
 use std::fmt;
+use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,8 +18,9 @@ use super::invariants::Violation;
 use super::partition::{PartitionEdit, PartitionManifest};
 use super::partition_bytes as partition_body;
 use super::record::{Record, RecordKind};
-use super::sequence::{self, Appended, LoadError};
-use crate::limits::{COMMIT_TRIES, SLOT_RECORDS};
+use super::sequence::{self, Appended, LoadError, Place};
+use super::slim;
+use crate::limits::{BASE_MARGIN_BYTES, COMMIT_TRIES, MANIFEST_RECORD_LIMIT_BYTES, SLOT_RECORDS};
 use crate::seams::Seams;
 use crate::store::{Store, StoreError};
 
@@ -41,6 +43,10 @@ pub(crate) trait State: Clone + fmt::Debug + Send + Sync + 'static {
     fn encode_edits(edits: &[Self::Edit]) -> Bytes;
     /// Edits from their bytes.
     fn decode_edits(body: Bytes) -> Result<Vec<Self::Edit>, String>;
+    /// The body of a base, or of a delta, without what can be done without, from one that is too large to be held.
+    fn slim_body(is_base: bool, body: &mut dyn Read) -> Result<Bytes, String>;
+    /// The state without what can be done without, for a base that would be too large; `None` when it has nothing such.
+    fn slim(&self) -> Option<Self>;
 }
 
 impl State for PartitionManifest {
@@ -68,6 +74,14 @@ impl State for PartitionManifest {
 
     fn decode_edits(body: Bytes) -> Result<Vec<PartitionEdit>, String> {
         partition_body::decode_edits(body).map_err(|malformed| malformed.0)
+    }
+
+    fn slim_body(_is_base: bool, _body: &mut dyn Read) -> Result<Bytes, String> {
+        Err("it is too large, and nothing of a partition can be done without".into())
+    }
+
+    fn slim(&self) -> Option<Self> {
+        None
     }
 }
 
@@ -97,6 +111,14 @@ impl State for ClusterManifest {
     fn decode_edits(body: Bytes) -> Result<Vec<ClusterEdit>, String> {
         serde_json::from_slice(&body).map_err(|error| error.to_string())
     }
+
+    fn slim_body(is_base: bool, body: &mut dyn Read) -> Result<Bytes, String> {
+        slim::without_groups(is_base, body)
+    }
+
+    fn slim(&self) -> Option<Self> {
+        self.groups.is_some().then(|| ClusterManifest { groups: None, ..self.clone() })
+    }
 }
 
 /// Why a manifest cannot be read.
@@ -111,6 +133,14 @@ pub enum ManifestError {
         /// What is wrong with which object.
         detail: String,
     },
+    /// What is to be written would be larger than any reader takes. Nothing was written.
+    #[error("{key} is not written: {detail}")]
+    TooLarge {
+        /// The record or file.
+        key: String,
+        /// Its size, and the largest there may be.
+        detail: String,
+    },
 }
 
 impl From<LoadError> for ManifestError {
@@ -121,6 +151,9 @@ impl From<LoadError> for ManifestError {
                 key: folder,
                 detail: "the manifest changes faster than it can be read".into(),
             }),
+            LoadError::TooLarge { key, source } => {
+                ManifestError::TooLarge { key, detail: source.to_string() }
+            }
             error => ManifestError::Damaged { detail: error.to_string() },
         }
     }
@@ -159,7 +192,12 @@ pub(crate) struct Register<S: State> {
     stale: Vec<u64>,
     /// Slots below this one are known to be closed.
     closed_slots: u64,
+    /// What was left out of records that were, or would have been, too large: for people.
+    notes: Vec<String>,
 }
+
+/// Notes kept; a manifest with more of them says nothing new.
+const NOTES_KEPT: usize = 8;
 
 impl<S: State> Register<S> {
     /// Loads the manifest in `folder`; `empty` is its state before the first record.
@@ -169,7 +207,8 @@ impl<S: State> Register<S> {
         empty: S,
         seams: Seams,
     ) -> Result<Self, ManifestError> {
-        let loaded = sequence::load(&*store, &folder, &seams).await?;
+        let place = Place { folder: &folder, slim: S::slim_body };
+        let loaded = sequence::load(&*store, place, &seams).await?;
         let first = loaded.records.first().map_or(0, |record| record.sequence);
         let mut register = Register {
             store,
@@ -182,6 +221,7 @@ impl<S: State> Register<S> {
             written_at_ms: 0,
             stale: loaded.stale,
             closed_slots: 0,
+            notes: Vec::new(),
         };
         for record in loaded.records {
             register.take_in(&record)?;
@@ -207,6 +247,18 @@ impl<S: State> Register<S> {
     /// Epoch of the newest record.
     pub(crate) fn last_epoch(&self) -> u64 {
         self.last_epoch
+    }
+
+    /// What was left out of records for their size, so that the others count.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn note(&mut self, note: String) {
+        tracing::error!(folder = %self.folder, "{note}");
+        if self.notes.len() < NOTES_KEPT {
+            self.notes.push(note);
+        }
     }
 
     /// Says who commits from now on.
@@ -237,9 +289,18 @@ impl<S: State> Register<S> {
                 }
                 state
             }
-            RecordKind::Spilled => return Err(damaged("it is no base and no delta".into())),
+            RecordKind::Spilled | RecordKind::Groups => {
+                return Err(damaged("it is no base and no delta".into()));
+            }
         };
         state.check().map_err(|violation| damaged(violation.to_string()))?;
+        if let Some(bytes) = record.slimmed_from {
+            let key = crate::keys::record(&record.folder, record.sequence);
+            self.note(format!(
+                "the group offsets in manifest record {key} were passed over: it was written with {bytes} bytes, more \
+                 than can be read"
+            ));
+        }
         self.state = Arc::new(state);
         self.last_epoch = record.writer_epoch;
         self.written_at_ms = record.written_at_ms;
@@ -287,8 +348,8 @@ impl<S: State> Register<S> {
         let mut state = S::clone(&self.state);
         edits.iter().try_for_each(|edit| state.apply(edit))?;
         state.check()?;
-        let record = self.record(&state, edits);
-        let appended = sequence::append(&*self.store, &record, &self.seams).await;
+        let record = self.record(&mut state, edits);
+        let appended = sequence::append(&*self.store, &record, S::slim_body, &self.seams).await;
         match appended.map_err(ManifestError::from)? {
             Appended::Done => {
                 self.state = Arc::new(state);
@@ -313,9 +374,11 @@ impl<S: State> Register<S> {
         }))
     }
 
-    fn record(&self, state: &S, edits: &[S::Edit]) -> Record {
+    /// The record that makes `state` of the newest one. What a base has no room for leaves the state too, so that it
+    /// never says more than its records do.
+    fn record(&mut self, state: &mut S, edits: &[S::Edit]) -> Record {
         let (kind, body) = match sequence::is_base(self.next_sequence) {
-            true => (RecordKind::Base, state.encode_state()),
+            true => (RecordKind::Base, self.base(state)),
             false => (RecordKind::Delta, S::encode_edits(edits)),
         };
         Record {
@@ -326,7 +389,19 @@ impl<S: State> Register<S> {
             attempt: self.seams.attempt(),
             written_at_ms: self.seams.now_ms(),
             body,
+            slimmed_from: None,
         }
+    }
+
+    fn base(&mut self, state: &mut S) -> Bytes {
+        let body = state.encode_state();
+        if body.len() <= MANIFEST_RECORD_LIMIT_BYTES - BASE_MARGIN_BYTES {
+            return body;
+        }
+        let Some(slim) = state.slim() else { return body };
+        self.note(format!("the group offsets have no room in the base of {} bytes", body.len()));
+        *state = slim;
+        state.encode_state()
     }
 
     /// Deletes records that no reader starts from any more, a few per commit, behind closed slots. Failures wait.

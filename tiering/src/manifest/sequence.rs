@@ -11,9 +11,9 @@
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
-use super::record::{Record, RecordError, RecordKind};
+use super::record::{Record, RecordError, RecordKind, Slim};
 use crate::keys;
-use crate::limits::{MANIFEST_RECORD_LIMIT_BYTES, SLOT_RECORDS};
+use crate::limits::{MANIFEST_RECORD_LIMIT_BYTES, OVERSIZED_RECORD_LIMIT_BYTES, SLOT_RECORDS};
 use crate::seams::{Backoff, Seams};
 use crate::store::{Settled, Store, StoreError, StoreKey, create_settled, list_all};
 
@@ -33,6 +33,15 @@ pub(super) enum LoadError {
     Hole { key: String },
     #[error("the manifest in {folder} changes faster than it can be read")]
     Contended { folder: String },
+    #[error("manifest record {key} is not written: {source}")]
+    TooLarge { key: String, source: RecordError },
+}
+
+/// Whose records, and what is left of one that is too large to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    pub(super) folder: &'a str,
+    pub(super) slim: Slim,
 }
 
 /// What an append came to.
@@ -63,7 +72,8 @@ pub(super) fn is_base(sequence: u64) -> bool {
 }
 
 /// Reads the newest base and what follows it.
-pub(super) async fn load(store: &dyn Store, folder: &str, seams: &Seams) -> Result<Loaded, LoadError> {
+pub(super) async fn load(store: &dyn Store, place: Place<'_>, seams: &Seams) -> Result<Loaded, LoadError> {
+    let folder = place.folder;
     let listed_folder = format!("{folder}/records");
     for _ in 0..LOAD_TRIES {
         let listed = retried(seams, || list_all(store, &listed_folder).boxed()).await?;
@@ -75,7 +85,7 @@ pub(super) async fn load(store: &dyn Store, folder: &str, seams: &Seams) -> Resu
             _ => first_open_slot(store, folder, seams).await? * SLOT_RECORDS,
         };
         let hinted = listed.last().copied().unwrap_or(base).max(base);
-        if let Some(records) = follow(store, folder, seams, base..=hinted).await? {
+        if let Some(records) = follow(store, place, seams, base..=hinted).await? {
             let keep_from = slot_of(base).saturating_sub(1) * SLOT_RECORDS;
             let stale = listed.into_iter().filter(|sequence| *sequence < keep_from).collect();
             return Ok(Loaded { records, stale });
@@ -90,13 +100,13 @@ pub(super) async fn load(store: &dyn Store, folder: &str, seams: &Seams) -> Resu
 /// Reads a base and all after it; `None` when the base is not there (any more).
 async fn follow(
     store: &dyn Store,
-    folder: &str,
+    place: Place<'_>,
     seams: &Seams,
     hint: std::ops::RangeInclusive<u64>,
 ) -> Result<Option<Vec<Record>>, LoadError> {
     let (base, hinted) = (*hint.start(), *hint.end());
     let fetched: Vec<Option<Record>> = stream::iter(hint)
-        .map(|sequence| read(store, folder, sequence, seams))
+        .map(|sequence| read(store, place, sequence, seams))
         .buffered(LOAD_CONCURRENCY)
         .try_collect()
         .await?;
@@ -105,12 +115,12 @@ async fn follow(
         match record {
             Some(record) => records.push(record),
             None if sequence == base => return Ok(None),
-            None => return Err(LoadError::Hole { key: keys::record(folder, sequence).to_string() }),
+            None => return Err(LoadError::Hole { key: keys::record(place.folder, sequence).to_string() }),
         }
     }
     // The listing may have been old: only a read that finds nothing is the end.
     let mut sequence = hinted + 1;
-    while let Some(record) = read(store, folder, sequence, seams).await? {
+    while let Some(record) = read(store, place, sequence, seams).await? {
         if record.kind == RecordKind::Base {
             records.clear();
         }
@@ -122,22 +132,25 @@ async fn follow(
 
 async fn read(
     store: &dyn Store,
-    folder: &str,
+    place: Place<'_>,
     sequence: u64,
     seams: &Seams,
 ) -> Result<Option<Record>, LoadError> {
-    let key = keys::record(folder, sequence);
-    let bytes = match retried(seams, || store.get(&key, MANIFEST_RECORD_LIMIT_BYTES)).await {
-        Ok(bytes) => bytes,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    decode(&key, bytes, folder, sequence).map(Some)
+    let key = keys::record(place.folder, sequence);
+    let mut got = retried(seams, || store.get(&key, MANIFEST_RECORD_LIMIT_BYTES)).await;
+    if let Err(StoreError::TooLarge { .. }) = got {
+        got = retried(seams, || store.get(&key, OVERSIZED_RECORD_LIMIT_BYTES)).await;
+    }
+    match got {
+        Ok(bytes) => decode(&key, bytes, place, sequence).map(Some),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
-fn decode(key: &StoreKey, bytes: Bytes, folder: &str, sequence: u64) -> Result<Record, LoadError> {
+fn decode(key: &StoreKey, bytes: Bytes, place: Place<'_>, sequence: u64) -> Result<Record, LoadError> {
     let damaged = |source| LoadError::Damaged { key: key.to_string(), source };
-    let record = Record::decode(bytes, folder).map_err(damaged)?;
+    let record = Record::decode_or_slim(bytes, place.folder, Some(place.slim)).map_err(damaged)?;
     let kind = if is_base(sequence) { RecordKind::Base } else { RecordKind::Delta };
     if record.sequence != sequence || record.kind != kind {
         return Err(damaged(RecordError::Swapped(format!("sequence {}", record.sequence))));
@@ -173,11 +186,19 @@ async fn is_closed(store: &dyn Store, folder: &str, slot: u64, seams: &Seams) ->
 /// Creates `record` at its sequence, and proves that the sequence still counts.
 ///
 /// # Errors
-/// The outcome is not known. The record may be there or appear later; the next append at its sequence finds out.
-pub(super) async fn append(store: &dyn Store, record: &Record, seams: &Seams) -> Result<Appended, LoadError> {
+/// [`LoadError::TooLarge`]: nothing was written. Any other: the outcome is not known. The record may be there or appear
+/// later; the next append at its sequence finds out.
+pub(super) async fn append(
+    store: &dyn Store,
+    record: &Record,
+    slim: Slim,
+    seams: &Seams,
+) -> Result<Appended, LoadError> {
     let key = keys::record(&record.folder, record.sequence);
-    match create_settled(store, &key, &vec![record.encode()], seams).await? {
-        Settled::Theirs(bytes) => Ok(Appended::Taken(decode(&key, bytes, &record.folder, record.sequence)?)),
+    let bytes = record.encode().map_err(|source| LoadError::TooLarge { key: key.to_string(), source })?;
+    let place = Place { folder: &record.folder, slim };
+    match create_settled(store, &key, &vec![bytes], seams).await? {
+        Settled::Theirs(bytes) => Ok(Appended::Taken(decode(&key, bytes, place, record.sequence)?)),
         Settled::Ours => match is_closed(store, &record.folder, slot_of(record.sequence), seams).await? {
             true => Ok(Appended::Closed),
             false => Ok(Appended::Done),

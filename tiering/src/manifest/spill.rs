@@ -59,9 +59,13 @@ pub(crate) async fn write_spilled(
         attempt,
         written_at_ms: seams.now_ms(),
         body: encode_rows(rows),
+        slimmed_from: None,
     };
     let key = keys::spilled(log, first.base_offset, attempt);
-    match create_settled(store, &key, &vec![record.encode()], seams).await? {
+    let bytes = record
+        .encode()
+        .map_err(|error| ManifestError::TooLarge { key: key.to_string(), detail: error.to_string() })?;
+    match create_settled(store, &key, &vec![bytes], seams).await? {
         Settled::Ours => Ok(SpillFile {
             file_base: first.base_offset,
             base_offset: first.base_offset,

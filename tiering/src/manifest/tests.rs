@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use wire::ids::{LeaderEpoch, Offset};
+use wire::ids::{LeaderEpoch, Offset, TopicId};
 
-use super::record::{Record, RecordKind};
+use super::record::{Record, RecordError, RecordKind};
 use super::register::State as _;
 use super::*;
+use crate::cluster_record::{GroupOffset, TopicRecord};
 use crate::keys;
-use crate::limits::SLOT_RECORDS;
+use crate::limits::{MANIFEST_RECORD_LIMIT_BYTES, SLOT_RECORDS};
 use crate::object::EpochStart;
 use crate::seams::AttemptId;
 use crate::store::memory::MemoryStore;
@@ -365,6 +366,120 @@ async fn damaged_missing_and_swapped_records_are_named() {
     );
 }
 
+fn cluster_record(sequence: u64, body: Bytes) -> (String, Record) {
+    let folder = keys::cluster_folder("west-id");
+    let record = Record {
+        kind: if sequence.is_multiple_of(SLOT_RECORDS) { RecordKind::Base } else { RecordKind::Delta },
+        folder: folder.clone(),
+        sequence,
+        writer_epoch: 1,
+        attempt: AttemptId([sequence as u8; 16]),
+        written_at_ms: 5,
+        body,
+        slimmed_from: None,
+    };
+    (keys::record(&folder, sequence).to_string(), record)
+}
+
+/// What 32 groups with a hundred notes of control characters each made of the manifest before there was a limit.
+fn many_notes() -> NotedGroups {
+    let offset = |partition: i32| GroupOffset {
+        topic_id: TopicId([7; 16]),
+        partition,
+        offset: 1,
+        leader_epoch: -1,
+        metadata: "\u{1}".repeat(4_000),
+    };
+    let group = |number: i32| (format!("group-{number}"), (0..100).map(offset).collect());
+    NotedGroups { taken_at_ms: 5, groups: (0..32).map(group).collect(), parts: Vec::new() }
+}
+
+fn flights() -> TopicRecord {
+    TopicRecord {
+        topic_id: TopicId([7; 16]),
+        name: "flights".into(),
+        partitions: 6,
+        configs: Default::default(),
+        deleted_at_ms: None,
+    }
+}
+
+#[test]
+fn what_nobody_could_read_back_is_not_encoded() {
+    let body = Bytes::from(vec![0; MANIFEST_RECORD_LIMIT_BYTES + 1]);
+    let (_, record) = cluster_record(1, body.clone());
+    assert!(matches!(record.encode(), Err(RecordError::TooLarge { .. })), "although it packs well");
+    let largest = Record { body: body.slice(1..), ..record };
+    let folder = largest.folder.clone();
+    assert_eq!(Record::decode(largest.encode().unwrap(), &folder), Ok(largest));
+}
+
+/// A bucket that an older program made unreadable by what clients committed comes back, but for those group offsets.
+#[tokio::test]
+async fn a_record_that_was_written_too_large_is_read_but_for_its_group_offsets() {
+    let claim = ClusterEdit::Claim { writer_epoch: 1, recovery_generation: 0, cluster_name: "west".into() };
+    let ids = ClusterEdit::ProducerIds { next: 1_000, at_ms: 6 };
+    let whole = ClusterManifest {
+        cluster_name: "west".into(),
+        writer_epoch: 1,
+        topics: [(TopicId([7; 16]).to_string(), flights())].into(),
+        next_producer_id: 1_000,
+        producer_ids_at_ms: 6,
+        groups: Some(many_notes()),
+        ..ClusterManifest::default()
+    };
+    let in_delta = [
+        cluster_record(0, ClusterManifest::default().encode_state()),
+        cluster_record(1, ClusterManifest::encode_edits(&[claim, ClusterEdit::PutTopic(flights())])),
+        cluster_record(2, ClusterManifest::encode_edits(&[ids, ClusterEdit::Groups(many_notes())])),
+    ];
+    let in_base = [cluster_record(0, whole.encode_state())];
+    for records in [&in_delta[..], &in_base[..]] {
+        let memory = MemoryStore::default();
+        let last = &records.last().unwrap().1;
+        assert!(last.body.len() > MANIFEST_RECORD_LIMIT_BYTES && last.encode().is_err());
+        memory.with(|objects| {
+            objects.extend(records.iter().map(|(key, record)| (key.clone(), record.pack())));
+        });
+        let store: Arc<dyn Store> = Arc::new(memory);
+        let (folder, seams) = (keys::cluster_folder("west-id"), seams(1).0);
+        let register = Register::open(store, folder, ClusterManifest::default(), seams).await;
+        let mut register = register.unwrap();
+        let expected = ClusterManifest { groups: None, ..whole.clone() };
+        assert_eq!(**register.state(), expected);
+        assert!(register.notes()[0].contains("group offsets"), "{:?}", register.notes());
+        // And the manifest goes on.
+        register.set_writer_epoch(1);
+        let next = |_: &ClusterManifest| Ok(vec![ClusterEdit::ProducerIds { next: 2_000, at_ms: 7 }]);
+        assert_eq!(register.commit(next).await.unwrap().next_producer_id, 2_000);
+    }
+}
+
+/// Group offsets that are too many for the next base are left out of it, not the base.
+#[tokio::test]
+async fn a_base_goes_without_group_offsets_rather_than_be_unreadable() {
+    let memory = MemoryStore::default();
+    let store: Arc<dyn Store> = Arc::new(memory.clone());
+    let folder = keys::cluster_folder("west-id");
+    let open = async || {
+        let register =
+            Register::open(store.clone(), folder.clone(), ClusterManifest::default(), seams(1).0).await;
+        let mut register = register.unwrap();
+        register.set_writer_epoch(1);
+        register
+    };
+    let mut register = open().await;
+    let wishes = vec![ClusterEdit::PutTopic(flights()), ClusterEdit::Groups(many_notes())];
+    let state = register.commit(|_| Ok(wishes.clone())).await.unwrap();
+    assert_eq!((state.topics.len(), state.groups.is_some()), (1, false));
+    assert!(register.notes()[0].contains("no room"), "{:?}", register.notes());
+    assert_eq!(open().await.state(), register.state());
+    // In a delta it is refused, by name, and nothing is written.
+    let refused = register.commit(|_| Ok(wishes.clone())).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Manifest(ManifestError::TooLarge { .. })), "{refused}");
+    assert_eq!(open().await.state(), register.state());
+}
+
 fn golden_record(kind: RecordKind, body: Bytes) -> Bytes {
     let record = Record {
         kind,
@@ -374,8 +489,9 @@ fn golden_record(kind: RecordKind, body: Bytes) -> Bytes {
         attempt: AttemptId([9; 16]),
         written_at_ms: 1_700_000_000_000,
         body,
+        slimmed_from: None,
     };
-    record.encode()
+    record.encode().unwrap()
 }
 
 /// Version 1, frozen: records written by the first program are read by every later one.

@@ -34,6 +34,14 @@ const IDLE_CONNECTIONS: usize = 32;
 /// Bytes read at once from an object of a local folder.
 const FOLDER_READ_BYTES: u64 = 1 << 20;
 
+/// Where the library looks for credentials last: at the metadata service of the machine, if that is one of AWS. These are its
+/// pages as an error spells them; no object of ours is called so.
+const METADATA_PAGES: [&str; 2] = ["/latest/api/token in ", "/latest/meta-data/iam/security-credentials/"];
+/// What it means that it was looked there in vain.
+const NO_CREDENTIALS: &str = "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or, for a web identity, \
+     AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN; or, for a role of a container, the AWS_CONTAINER_ variables; or give this \
+     machine an instance role); the machine's metadata service does not give any";
+
 /// Why a store could not be opened. Whether it answers is not asked here.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenStoreError {
@@ -335,6 +343,9 @@ fn classify(right: Right, key: &str, error: &object_store::Error) -> StoreError 
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
             StoreError::Denied { right, key, detail }
         }
+        object_store::Error::Generic { .. } if METADATA_PAGES.iter().any(|page| detail.contains(page)) => {
+            StoreError::Unavailable { key, detail: format!("{NO_CREDENTIALS}: {detail}") }
+        }
         _ if is_denial(right, &detail) => StoreError::Denied { right, key, detail },
         _ => StoreError::Unavailable { key, detail },
     }
@@ -379,6 +390,38 @@ mod tests {
         assert!(!folder.exists());
         open_store(&url).unwrap();
         open_existing_store(&url).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_gave_no_credentials_is_told_which_to_give() {
+        let client = ClientOptions::new().with_allow_http(true).with_no_system_certificates(true);
+        // As where no variable is set: nothing answers that would know of a role either.
+        let library = AmazonS3Builder::new()
+            .with_bucket_name("lake")
+            .with_endpoint("http://127.0.0.1:1")
+            .with_metadata_endpoint("http://127.0.0.1:1")
+            .with_client_options(client)
+            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
+        let inner = Arc::new(library.build().unwrap());
+        let store = CloudStore { inner, prefix: "prod".to_owned(), lists_in_order: true };
+        let key = StoreKey::new("probe/a");
+        let PutOutcome::Unknown(put) = store.put_if_absent(&key, vec![Bytes::new()]).await else {
+            panic!("nothing answers there")
+        };
+        let page = ListPage { folder: "", start_after: None, limit: 1 };
+        for error in [put, store.head(&key).await.unwrap_err(), store.list(page).await.unwrap_err()] {
+            let said = error.to_string();
+            // A service that only hesitates may answer the next time.
+            assert!(error.is_retriable(), "{said}");
+            let advice =
+                said.find("no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
+            let cause = said.find("Error performing PUT http://127.0.0.1:1/latest/api/token");
+            assert!(advice.is_some() && advice < cause, "{said}");
+        }
+        // A store that does not answer those who have credentials is another matter.
+        let source = "Error performing PUT http://127.0.0.1:1/lake/latest/api/token/a in 1ms - HTTP error";
+        let silent = object_store::Error::Generic { store: "S3", source: source.into() };
+        assert!(!classify(Right::Write, "a", &silent).to_string().contains("credentials"));
     }
 
     #[test]

@@ -1,0 +1,47 @@
+//! What is archived, and what not yet or not again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::running::{all_released, archived, engine, eventually, read_all, topic};
+use crate::engine::Engine;
+use crate::store::memory::MemoryStore;
+use crate::store::{Fault, FaultyStore, Operation};
+use crate::test_support::{MemoryLog, PARTITION, POLICY, SMALL, TOPIC, options, seams, segments};
+
+#[tokio::test]
+async fn an_object_that_is_there_already_is_adopted() {
+    let memory = MemoryStore::default();
+    let fail_records = |_: u64, operation: Operation, key: &str| match operation {
+        Operation::Put if key.contains("manifest/records") => Fault::FailBefore,
+        _ => Fault::None,
+    };
+    let log = MemoryLog::new(segments(1, SMALL));
+    let old = engine(Arc::new(FaultyStore::new(Arc::new(memory.clone()), fail_records)), 1).await;
+    old.attach(PARTITION, POLICY, log.clone());
+    let objects = || memory.keys().into_iter().filter(|key| key.ends_with(".seg")).collect::<Vec<_>>();
+    eventually("the upload", || !objects().is_empty()).await;
+    old.close().await;
+    let orphans = objects();
+    let new = engine(Arc::new(memory.clone()), 2).await;
+    archived(&new, &log, "archiving").await;
+    assert_eq!(objects(), orphans, "the same bytes were sent again");
+    assert_eq!(read_all(&new, 0, 1 << 20).await, log.bytes());
+}
+
+#[tokio::test]
+async fn nothing_beyond_the_last_stable_offset_and_no_unknown_topic_is_archived() {
+    let memory = MemoryStore::default();
+    let engine = Engine::start(options(), Arc::new(memory.clone()), seams(1).0).await.unwrap();
+    let log = MemoryLog::new(segments(3, SMALL));
+    log.stable.store(25, Ordering::Relaxed);
+    engine.attach(PARTITION, POLICY, log.clone());
+    crate::timers::sleep(Duration::from_secs(30)).await;
+    assert_eq!(log.released.load(Ordering::Relaxed), 0, "the cluster manifest does not name the topic yet");
+    engine.desire(|desired| drop(desired.topics.insert(TOPIC, topic())));
+    crate::timers::sleep(Duration::from_secs(30)).await;
+    assert_eq!(log.released.load(Ordering::Relaxed), 20);
+    log.stable.store(-1, Ordering::Relaxed);
+    eventually("archiving", || all_released(&log)).await;
+}

@@ -1,0 +1,184 @@
+//! A data folder that is older than its store, one that went on as such, and one that is given another store: nothing is
+//! let go of, declared missing or sent, and the log takes no records where the store has some.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use super::running::{all_released, archived, engine, eventually, manifest, read_all, topic};
+use crate::engine::{Engine, TierState};
+use crate::recover::recover_from;
+use crate::store::memory::MemoryStore;
+use crate::store::{Fault, FaultyStore, Store};
+use crate::test_support::{
+    MemoryLog, PARTITION, POLICY, SMALL, Shape, TOPIC, TestSegment, options, seams, segments,
+};
+use crate::tier::{OpenTierError, TierOptions};
+
+/// A store with what a log of six segments had.
+async fn store_of_six() -> MemoryStore {
+    let memory = MemoryStore::default();
+    let first = engine(Arc::new(memory.clone()), 1).await;
+    archived(&first, &MemoryLog::new(segments(6, PLAIN)), "archiving").await;
+    first.close().await;
+    memory
+}
+
+/// Records of random bytes: of the same sizes whatever the seed.
+const PLAIN: Shape = Shape { compressible: false, ..SMALL };
+
+fn said(log: &MemoryLog) -> Option<String> {
+    log.disagreement.lock().unwrap().clone()
+}
+
+fn trouble(engine: &Engine) -> String {
+    engine.status().partitions.remove(0).trouble.unwrap_or_default()
+}
+
+/// The first three segments as they were, and others behind them.
+fn gone_on(count: usize, shape: Shape) -> Vec<TestSegment> {
+    let mut log = segments(3, PLAIN);
+    let base_offset = log[2].next_offset.0;
+    log.extend(segments(count, Shape { base_offset, ..shape }));
+    log
+}
+
+#[tokio::test]
+async fn a_log_that_is_older_than_its_store_takes_no_records_and_lets_go_of_none() {
+    let memory = store_of_six().await;
+    let older = MemoryLog::new(segments(3, PLAIN));
+    let engine = engine(Arc::new(memory), 2).await;
+    engine.attach(PARTITION, POLICY, older.clone());
+    // Known before a broker would serve its first client.
+    engine.first_looks().await;
+    assert!(said(&older).is_some_and(|why| why.contains("older than the store")), "{:?}", said(&older));
+    crate::timers::sleep(Duration::from_secs(120)).await;
+    assert_eq!(older.released.load(Ordering::Relaxed), 0);
+    assert!(trouble(&engine).contains("up to 120, the local log ends at 60"), "{}", trouble(&engine));
+    // The newer folder comes back: all is well again.
+    *older.segments.lock().unwrap() = segments(7, PLAIN);
+    eventually("going on", || all_released(&older)).await;
+    assert_eq!(said(&older), None);
+    assert_eq!(read_all(&engine, 0, 1 << 20).await, older.bytes());
+}
+
+#[tokio::test]
+async fn a_log_that_went_on_from_an_older_copy_keeps_what_only_it_has() {
+    let cases = [
+        ("another size", Shape { value_bytes: 90, seed: 50, ..PLAIN }, 8),
+        ("another epoch", Shape { epoch: 2, seed: 50, ..PLAIN }, 8),
+        ("other borders", Shape { batches: 7, seed: 50, ..PLAIN }, 5),
+        ("other bytes of the same size", Shape { seed: 50, ..PLAIN }, 8),
+        ("other bytes, up to where the store ends", Shape { seed: 50, ..PLAIN }, 3),
+    ];
+    for (what, shape, count) in cases {
+        let memory = store_of_six().await;
+        let before = memory.keys().iter().filter(|key| key.ends_with(".seg")).count();
+        let log = MemoryLog::new(gone_on(count, shape));
+        let engine = engine(Arc::new(memory.clone()), 2).await;
+        engine.attach(PARTITION, POLICY, log.clone());
+        let told = || said(&log).is_some_and(|why| why.contains("went on by itself"));
+        eventually(what, told).await;
+        crate::timers::sleep(Duration::from_secs(120)).await;
+        assert!(told(), "{what}");
+        assert_eq!(log.released.load(Ordering::Relaxed), 0, "{what}");
+        assert_eq!(manifest(&engine).end_offset().0, 120, "{what}: the store is as it was");
+        assert_eq!(memory.keys().iter().filter(|key| key.ends_with(".seg")).count(), before, "{what}");
+        assert!(trouble(&engine).contains("from offset 60 on"), "{what}: {}", trouble(&engine));
+        engine.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_an_earlier_start_sent_is_let_go_of_once_it_was_read_again() {
+    let memory = store_of_six().await;
+    let log = MemoryLog::new(segments(6, PLAIN));
+    let engine = engine(Arc::new(memory.clone()), 2).await;
+    archived(&engine, &log, "a restart").await;
+    assert_eq!(said(&log), None);
+    // A copy that is damaged is not what the store has, and no other history either.
+    let damaged = MemoryLog::new(segments(7, PLAIN));
+    let bytes = damaged.segments.lock().unwrap()[4].bytes.clone();
+    let mut bytes = bytes.to_vec();
+    bytes[200] ^= 1;
+    damaged.segments.lock().unwrap()[4].bytes = bytes.into();
+    let again = super::running::engine(Arc::new(memory), 3).await;
+    again.attach(PARTITION, POLICY, damaged.clone());
+    eventually("archiving", || manifest_end(&again) == Some(140)).await;
+    assert_eq!(said(&damaged), None);
+    assert_eq!(damaged.released.load(Ordering::Relaxed), 80, "what is before the damage goes");
+}
+
+fn manifest_end(engine: &Engine) -> Option<i64> {
+    let view = engine.partition(PARTITION)?.source.view.get()?;
+    Some(view.end_offset().0)
+}
+
+#[tokio::test]
+async fn a_store_that_never_had_what_was_let_go_of_gets_nothing() {
+    let relying = TierOptions { relies_on_store: true, ..options() };
+    let memory = MemoryStore::default();
+    let refused = Engine::start(relying.clone(), Arc::new(memory.clone()), seams(1).0).await.unwrap_err();
+    assert!(matches!(refused, OpenTierError::NotTheFormer { .. }), "{refused}");
+    assert!(refused.to_string().contains("the store that it had before"), "{refused}");
+    assert_eq!(memory.keys(), [""; 0], "nobody took the prefix");
+
+    // The same when it is reached late.
+    let calls = AtomicI64::new(0);
+    let late = FaultyStore::new(Arc::new(memory.clone()), move |_, _, _| {
+        if calls.fetch_add(1, Ordering::Relaxed) < 30 { Fault::FailBefore } else { Fault::None }
+    });
+    let engine = Engine::start(relying, Arc::new(late), seams(2).0).await.unwrap();
+    engine.desire(|desired| drop(desired.topics.insert(TOPIC, topic())));
+    let log = MemoryLog::new(segments(3, Shape { base_offset: 60, ..SMALL }));
+    log.log_start.store(0, Ordering::Relaxed);
+    engine.attach(PARTITION, POLICY, log.clone());
+    eventually("the refusal", || matches!(engine.status().state, TierState::Refused { .. })).await;
+    crate::timers::sleep(Duration::from_secs(60)).await;
+    assert_eq!(memory.keys(), [""; 0]);
+    assert_eq!(log.released.load(Ordering::Relaxed), 0);
+    assert_eq!(engine.superseded_by(), None, "the local log goes on");
+}
+
+#[tokio::test]
+async fn what_was_let_go_of_elsewhere_is_not_declared_missing() {
+    // The prefix is this cluster's, and has nothing of the partition.
+    let memory = MemoryStore::default();
+    let engine = engine(Arc::new(memory.clone()), 1).await;
+    let log = MemoryLog::new(segments(3, Shape { base_offset: 60, ..SMALL }));
+    log.log_start.store(0, Ordering::Relaxed);
+    engine.attach(PARTITION, POLICY, log.clone());
+    eventually("the trouble", || trouble(&engine).contains("offsets 0 to 60 are not on local disk")).await;
+    assert!(manifest(&engine).gaps.is_empty());
+    assert_eq!(log.released.load(Ordering::Relaxed), 0);
+    assert_eq!(said(&log), None, "its new offsets are nobody else's");
+}
+
+#[tokio::test]
+async fn a_folder_that_was_replaced_learns_it_when_the_store_is_back() {
+    let memory = store_of_six().await;
+    let store: Arc<dyn Store> = Arc::new(memory.clone());
+    recover_from(store, &"file:lake".parse().unwrap(), &seams(50).0).await.unwrap();
+    let calls = AtomicI64::new(0);
+    let late = FaultyStore::new(Arc::new(memory), move |_, _, _| {
+        if calls.fetch_add(1, Ordering::Relaxed) < 30 { Fault::FailBefore } else { Fault::None }
+    });
+    let engine = engine(Arc::new(late), 2).await;
+    assert_eq!(engine.superseded_by(), None);
+    let error = engine.superseded().await;
+    assert!(matches!(error, OpenTierError::Superseded { current: 1, found: 0, .. }), "{error}");
+    assert!(engine.is_refused());
+    assert_eq!(engine.superseded_by(), Some(error));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_replaced_while_it_runs_learns_it_at_its_next_record() {
+    let memory = MemoryStore::default();
+    let engine = engine(Arc::new(memory.clone()), 1).await;
+    let log = MemoryLog::new(segments(2, SMALL));
+    archived(&engine, &log, "archiving").await;
+    recover_from(Arc::new(memory), &"file:lake".parse().unwrap(), &seams(50).0).await.unwrap();
+    engine.desire(|desired| desired.next_producer_id = Some(4_000));
+    let error = engine.superseded().await;
+    assert!(matches!(error, OpenTierError::Superseded { current: 1, found: 0, .. }), "{error}");
+}
