@@ -3,8 +3,9 @@
 //! Owns: seeing, from the file alone, that a record could come back to where it was.
 //! Does not own: provenance at run time.
 //!
-//! A pair of flows in opposite directions is no loop: the way back leaves out what came by the way there. A longer
-//! ring is one, and so are a flow onto its own cluster and two flows that copy the same topic between the same two
+//! A pair of flows in opposite directions is no loop: the way back leaves out what came by the way there. So no record
+//! turns round, and a ring in which it would have to, as between a hub and two others, is none either. Any other ring is
+//! one, and so are a flow onto its own cluster and two flows that copy the same topic between the same two
 //! clusters, because then nothing at run time tells a copy from an original.
 
 use crate::fault::Sink;
@@ -57,7 +58,8 @@ impl<'d> Rings<'_, 'd> {
         let first = ring[0];
         let last = *ring.last().expect("a ring holds its first flow");
         for next in first..self.flows.len() {
-            if self.flows[next].1.value.from != self.flows[last].1.value.to {
+            let [behind, ahead] = [last, next].map(|index| &self.flows[index].1.value);
+            if ahead.from != behind.to || turns_round(behind, ahead) {
                 continue;
             }
             if next == first && ring.len() >= 3 {
@@ -86,6 +88,11 @@ impl<'d> Rings<'_, 'd> {
         let at = self.flows[ring[0]].1.head();
         self.faults.suggest(at, reason, "leave out one of them, or rename with a prefix");
     }
+}
+
+/// Whether the second flow leaves out what comes by the first.
+fn turns_round(behind: &Flow, ahead: &Flow) -> bool {
+    ahead.from == behind.to && ahead.to == behind.from
 }
 
 fn collide(flow: &Flow, other: &Flow, compared: &mut usize) -> bool {

@@ -36,7 +36,9 @@ fn extend(flows: &[(&String, &Placed<Flow>)], ring: &mut Vec<usize>, faults: &mu
     let first = ring[0];
     let last = *ring.last().unwrap();
     for next in first..flows.len() {
-        if flows[next].1.value.from != flows[last].1.value.to {
+        let [behind, ahead] = [last, next].map(|index| &flows[index].1.value);
+        // The last clause: what came by a flow does not go back by another.
+        if ahead.from != behind.to || ahead.to == behind.from {
             continue;
         }
         if next == first && ring.len() >= 3 {
