@@ -16,87 +16,109 @@
 #[cfg(test)]
 mod tests;
 
-use crate::offset_map::{OffsetMap, Run, SourceOffset, TargetOffset, Translation};
+use crate::offset_map::{OffsetMap, SourceOffset, TargetOffset, Translation};
 
-/// Records and holes that are passed one by one at most; where more lie between the two ends, more is read again.
-const MAX_STEPS: usize = 10_000;
+/// How often one kind may take turns with the other where only one of the flows has been; where they do so more often,
+/// more is read again.
+const MAX_TURNS: usize = 10_000;
 
-/// The target offset at which a reader goes on that would read `next` from the source. `own` is the map from there to
-/// the target, and `counter` the map of the flow back, whose source is this target.
-///
-/// Never overshoots: each record that the reader has not read, at either side, lies at the answer or beyond it.
-#[must_use]
-pub fn translate(own: &OffsetMap, counter: &OffsetMap, next: SourceOffset) -> Translation<TargetOffset> {
-    let copied = own.translate(next);
-    let returned = counter.translate_back(TargetOffset(next.0));
-    let is_forgotten = matches!(returned, Translation::Before(_)) && counter.has_shed();
-    if is_forgotten || matches!(copied, Translation::Before(_)) {
-        return Translation::Before(own.start().target);
+/// The two maps of a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct BothWays<'a> {
+    /// From the source to the target.
+    pub own: &'a OffsetMap,
+    /// From the target to the source: the flow back.
+    pub counter: &'a OffsetMap,
+    /// Whether all that was sent to the target is in `own`, as it was when `counter` was read or later.
+    pub is_settled: bool,
+}
+
+/// Where a reader goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoesOn {
+    /// The place: each record that the reader has not read, at either side, lies there or beyond it.
+    pub at: Translation<TargetOffset>,
+    /// The target offset behind the last record that it has read: up to there it may read again.
+    pub read_to: TargetOffset,
+}
+
+impl BothWays<'_> {
+    /// Where a reader goes on at the target that would read `next` from the source.
+    #[must_use]
+    pub fn translate(&self, next: SourceOffset) -> GoesOn {
+        let copied = self.own.translate(next);
+        let returned = self.counter.translate_back(TargetOffset(next.0));
+        let reader = Reader { maps: *self, next };
+        let read_to = reader.end_of_what_is_read();
+        let is_forgotten = matches!(returned, Translation::Before(_)) && self.counter.has_shed();
+        if is_forgotten || matches!(copied, Translation::Before(_)) {
+            return GoesOn { at: Translation::Before(self.own.start().target), read_to };
+        }
+        // Nothing unread of either kind lies below both of these.
+        let at = reader.pass_what_is_read(copied.offset().min(TargetOffset(returned.offset().0)));
+        let at = match copied {
+            _ if at < read_to => Translation::Unread(at),
+            Translation::Ahead(_) => Translation::Ahead(at),
+            _ => Translation::Exact(at),
+        };
+        GoesOn { at, read_to }
     }
-    let reader = Reader { own, counter, next };
-    // Nothing unread of either kind lies below both of these.
-    let at = reader.pass_what_is_read(copied.offset().min(TargetOffset(returned.offset().0)));
-    match copied {
-        _ if at < reader.end_of_what_is_read() => Translation::Unread(at),
-        Translation::Ahead(_) => Translation::Ahead(at),
-        _ => Translation::Exact(at),
+
+    /// The target offsets of which both flows know what they are.
+    fn known(&self) -> std::ops::Range<TargetOffset> {
+        let from = self.own.start().target.max(TargetOffset(self.counter.start().source.0));
+        let looked_at = TargetOffset(self.counter.position().source.0);
+        // What this flow has in the air may lie behind its last copy.
+        let to = if self.is_settled { looked_at } else { looked_at.min(self.own.position().target) };
+        from..to
     }
 }
 
 /// Who has read the source up to `next`.
 struct Reader<'a> {
-    own: &'a OffsetMap,
-    counter: &'a OffsetMap,
+    maps: BothWays<'a>,
     next: SourceOffset,
 }
 
 impl Reader<'_> {
     /// The first target offset, from `at` on, that is not known to hold a record that was read, or none.
     fn pass_what_is_read(&self, mut at: TargetOffset) -> TargetOffset {
-        for _ in 0..MAX_STEPS {
-            match self.after(at) {
-                Some(further) if further > at => at = further,
-                _ => break,
+        let known = self.maps.known();
+        let unread = self.first_known_unread().unwrap_or(known.end).min(known.end);
+        for _ in 0..MAX_TURNS {
+            let from = at;
+            if known.start <= at && at < unread {
+                at = unread;
+            }
+            at = self.maps.own.copies_end(at, self.next);
+            at = TargetOffset(
+                self.maps.counter.originals_end(SourceOffset(at.0), TargetOffset(self.next.0)).0,
+            );
+            if at == from {
+                break;
             }
         }
         at
     }
 
-    /// Where the records that were read end that begin at `at`, or the hole; `None` where neither is known of it.
-    fn after(&self, at: TargetOffset) -> Option<TargetOffset> {
-        let copied = self.own.run_from_target(at);
-        if let Some(run) = copied.filter(|run| run.target <= at) {
-            return Some(self.end_of_copies(&run));
-        }
-        let returned = self.counter.run_from_source(SourceOffset(at.0));
-        if let Some(run) = returned.filter(|run| run.source.0 <= at.0) {
-            return Some(self.end_of_returned(&run));
-        }
-        // Both flows know all of their records in what both have behind them.
-        let (own, counter) = (self.own, self.counter);
-        let known_from = own.start().target.max(TargetOffset(counter.start().source.0));
-        let known_to = own.position().target.min(TargetOffset(counter.position().source.0));
-        let next_known = [copied.map(|run| run.target), returned.map(|run| TargetOffset(run.source.0))];
-        let hole_to = next_known.into_iter().flatten().fold(known_to, TargetOffset::min);
-        (at >= known_from && at < known_to).then_some(hole_to)
+    /// The first record, of either kind, that is known and was not read.
+    fn first_known_unread(&self) -> Option<TargetOffset> {
+        let BothWays { own, counter, .. } = self.maps;
+        let copied = own.run_from_source(self.next);
+        let copied = copied.map(|run| run.target.plus(self.next.since(run.source)));
+        let returned = counter.run_from_target(TargetOffset(self.next.0));
+        let returned = returned.map(|run| run.source.plus(TargetOffset(self.next.0).since(run.target)));
+        copied.into_iter().chain(returned.map(|offset| TargetOffset(offset.0))).min()
     }
 
     /// Behind the last record that was read, of either kind.
     fn end_of_what_is_read(&self) -> TargetOffset {
-        let copied = self.own.run_below_source(self.next).map(|run| self.end_of_copies(&run));
-        let returned = self.counter.run_below_target(TargetOffset(self.next.0));
-        let returned = returned.map(|run| self.end_of_returned(&run));
-        copied.max(returned).unwrap_or_default()
-    }
-
-    /// Target offset behind those copies of a run that were read at the source.
-    fn end_of_copies(&self, run: &Run) -> TargetOffset {
-        run.target.plus(self.next.since(run.source).min(run.length))
-    }
-
-    /// The same for a run of the flow back, whose source is the target.
-    fn end_of_returned(&self, run: &Run) -> TargetOffset {
-        let read = TargetOffset(self.next.0).since(run.target).min(run.length);
-        TargetOffset(run.source.plus(read).0)
+        let BothWays { own, counter, .. } = self.maps;
+        let next = TargetOffset(self.next.0);
+        let copied = own.run_below_source(self.next);
+        let copied = copied.map(|run| run.target.plus(self.next.since(run.source).min(run.length)));
+        let returned = counter.run_below_target(next);
+        let returned = returned.map(|run| run.source.plus(next.since(run.target).min(run.length)));
+        copied.max(returned.map(|offset| TargetOffset(offset.0))).unwrap_or_default()
     }
 }

@@ -143,6 +143,20 @@ impl Copier {
         self.left_out = true;
     }
 
+    /// Whether it ever left out records which came from the target.
+    #[must_use]
+    pub fn has_left_out(&self) -> bool {
+        self.left_out
+    }
+
+    /// Whether the map holds all that was sent to the target.
+    #[must_use]
+    pub fn is_map_complete(&self) -> bool {
+        self.queue.is_empty()
+            && self.unplanned.is_empty()
+            && matches!(self.phase, Phase::Copying | Phase::Stopped)
+    }
+
     /// Bytes of planned batches that wait or are in flight: what the memory budget counts.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {

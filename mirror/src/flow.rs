@@ -75,10 +75,16 @@ pub enum FlowError {
         /// The partition.
         partition: i32,
     },
+    /// What came back was in a topic that the source does not show any more.
+    #[error(
+        "the source no longer shows its topic __longhaul_mirror, which says what comes back from this target: groups stay where \
+         they are until it does"
+    )]
+    MapTopicMissing,
     /// A translation that takes the source, which does not answer.
     #[error(
         "{topic}-{partition} is copied both ways, and what a reader at its source has read of the records that came from the target \
-         only the source's own map says: the source does not answer; ask again once it does"
+         only the source's own map says: the source does not answer, or has lost that map; ask again once it is there"
     )]
     NeedsSource {
         /// The topic.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::both_ways;
+use crate::both_ways::BothWays;
 use crate::offset_map::{OffsetMap, SourceOffset, TargetOffset, Translation};
 
 /// Why a group's position is not at the target.
@@ -78,23 +78,34 @@ pub struct Place {
     pub found: Result<Translation<TargetOffset>, Reason>,
     /// Whether the partition's own map does not tell it alone.
     pub needs_source: bool,
+    /// Target offset behind the last record that was read, where that is not the place itself.
+    pub read_to: Option<TargetOffset>,
 }
 
 impl Place {
-    /// The place of `next` by the flow's own map, and by that of the flow back where there is one.
+    /// The place of `next` in a partition that is copied one way.
     #[must_use]
-    pub fn of(own: &OffsetMap, counter: Option<&OffsetMap>, next: SourceOffset) -> Self {
-        let found = match counter {
-            Some(counter) => both_ways::translate(own, counter, next),
-            None => own.translate(next),
-        };
-        Self { found: Ok(found), needs_source: counter.is_some() }
+    pub fn one_way(own: &OffsetMap, next: SourceOffset) -> Self {
+        Self { found: Ok(own.translate(next)), needs_source: false, read_to: None }
     }
 
-    /// A place that is not known.
+    /// The place of `next` in a partition that is copied both ways.
+    #[must_use]
+    pub fn both_ways(maps: BothWays<'_>, next: SourceOffset) -> Self {
+        let goes_on = maps.translate(next);
+        Self { found: Ok(goes_on.at), needs_source: true, read_to: Some(goes_on.read_to) }
+    }
+
+    /// A place that only the source could tell, or nobody can.
     #[must_use]
     pub fn unknown(reason: Reason) -> Self {
-        Self { found: Err(reason), needs_source: true }
+        Self { found: Err(reason), needs_source: true, read_to: None }
+    }
+
+    /// A place that the map will tell once the partition is copied.
+    #[must_use]
+    pub fn not_yet() -> Self {
+        Self { found: Err(Reason::NotCopied), needs_source: false, read_to: None }
     }
 }
 

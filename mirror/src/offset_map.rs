@@ -364,6 +364,32 @@ impl OffsetMap {
         runs.find(|run| run.source_end() > offset)
     }
 
+    /// Where the copies end that lie at the target one after the other from `at` on and come from below `source`.
+    pub(crate) fn copies_end(&self, mut at: TargetOffset, source: SourceOffset) -> TargetOffset {
+        let after = self.blocks.partition_point(|block| block.start().target <= at);
+        for run in self.blocks.range(after.saturating_sub(1)..).flat_map(Block::runs) {
+            let copied = run.target.plus(source.since(run.source).min(run.length));
+            if run.target > at || (copied <= at && run.target_end() > at) {
+                break;
+            }
+            at = at.max(copied);
+        }
+        at
+    }
+
+    /// Where the originals end that lie at the source one after the other from `at` on and were copied to below `target`.
+    pub(crate) fn originals_end(&self, mut at: SourceOffset, target: TargetOffset) -> SourceOffset {
+        let after = self.blocks.partition_point(|block| block.start().source <= at);
+        for run in self.blocks.range(after.saturating_sub(1)..).flat_map(Block::runs) {
+            let copied = run.source.plus(target.since(run.target).min(run.length));
+            if run.source > at || (copied <= at && run.source_end() > at) {
+                break;
+            }
+            at = at.max(copied);
+        }
+        at
+    }
+
     /// The last run that begins below a source offset.
     pub(crate) fn run_below_source(&self, offset: SourceOffset) -> Option<Run> {
         let after = self.blocks.partition_point(|block| block.start().source < offset);

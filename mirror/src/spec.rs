@@ -32,6 +32,8 @@ pub struct FlowSpec {
     pub start: Start,
     /// Names at the target.
     pub rename: Rename,
+    /// Flows of the same file from the target to the source: what they copy, and what they call it there.
+    pub ways_back: Vec<(Vec<Pattern>, Rename)>,
 }
 
 impl FlowSpec {
@@ -52,6 +54,12 @@ impl FlowSpec {
             groups: flow.groups.clone(),
             start: flow.start,
             rename: flow.rename.clone(),
+            ways_back: topology
+                .flows
+                .values()
+                .filter(|back| back.from == flow.to && back.to == flow.from)
+                .map(|back| (back.topics.clone(), back.rename.clone()))
+                .collect(),
         })
     }
 
@@ -59,6 +67,14 @@ impl FlowSpec {
     #[must_use]
     pub fn copies(&self, topic: &str) -> bool {
         topic != MAP_TOPIC && self.topics.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// Whether another flow of the file copies a topic's counterpart back into it.
+    #[must_use]
+    pub fn comes_back(&self, topic: &str) -> bool {
+        let there = self.rename.apply(topic);
+        let copies = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&there));
+        self.ways_back.iter().any(|(patterns, rename)| copies(patterns) && *rename.apply(&there) == *topic)
     }
 
     /// Whether a group's positions are carried over.

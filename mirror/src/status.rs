@@ -237,7 +237,7 @@ pub(crate) fn read_again(ledger: &Ledger, spec: &FlowSpec, partitions: &[Partiti
                 partition: synced.partition,
                 source: synced.source,
                 from: synced.target,
-                to: copied.map_or(0, |known| known.target_position),
+                to: copied.map_or(0, |known| known.target_position).max(synced.read_to.unwrap_or(0)),
                 reason: synced.reason.clone(),
             });
         }

@@ -3,13 +3,12 @@
 //!
 //! Owns: finding the maps. Does not own: the translation (`offset_map`, `both_ways`).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::both_ways;
-use crate::flow::counterflow::Counterflow;
+use crate::both_ways::BothWays;
+use crate::flow::counterflow::{Counter, Counterflow};
 use crate::flow::map_log::MapReader;
 use crate::flow::{FlowError, cluster_id, connect};
 use crate::map_topic::{Ledger, PartitionKey};
@@ -46,45 +45,56 @@ pub struct Question {
 /// # Errors
 /// [`FlowError`]: the target does not answer, or has no map of that partition.
 pub async fn translate(spec: &FlowSpec, question: &Question) -> Result<Translation<i64>, FlowError> {
-    let known = known(spec, &question.topic, question.partition).await?;
-    let offset = question.offset;
-    let own = &known.map;
-    let counter = match timeout(SOURCE_WITHIN, counter_map(spec, &known)).await {
-        Ok(Ok(counter)) => counter,
-        _ if known.left_out => {
-            let (topic, partition) = (question.topic.clone(), question.partition);
-            return Err(FlowError::NeedsSource { topic, partition });
-        }
+    // What comes back is read first: what the own map then lacks is nothing that the other flow has seen.
+    let counterflow = match timeout(SOURCE_WITHIN, counterflow(spec)).await {
+        Ok(Ok(counterflow)) => Some(counterflow),
         _ => None,
     };
-    Ok(match (question.direction, &counter) {
-        (Direction::ToTarget, None) => number(own.translate(SourceOffset(offset)), |offset| offset.0),
-        (Direction::ToSource, None) => number(own.translate_back(TargetOffset(offset)), |offset| offset.0),
-        (Direction::ToTarget, Some(counter)) => {
-            number(both_ways::translate(own, counter, SourceOffset(offset)), |offset| offset.0)
+    let known = known(spec, &question.topic, question.partition).await?;
+    let (own, offset) = (&known.map, question.offset);
+    let counter = match counterflow {
+        Some(counterflow) => counterflow.counter(&known.key, known.left_out),
+        None if known.left_out => Counter::Unknown,
+        None => Counter::None,
+    };
+    let (to_target, to_source) = (|offset: TargetOffset| offset.0, |offset: SourceOffset| offset.0);
+    match (question.direction, &counter) {
+        (_, Counter::Unknown) => {
+            let (topic, partition) = (question.topic.clone(), question.partition);
+            Err(FlowError::NeedsSource { topic, partition })
         }
-        // The way back is the way of the flow that comes back.
-        (Direction::ToSource, Some(counter)) => {
-            number(both_ways::translate(counter, own, SourceOffset(offset)), |offset| offset.0)
+        (Direction::ToTarget, Counter::None) => Ok(number(own.translate(SourceOffset(offset)), to_target)),
+        (Direction::ToSource, Counter::None) => {
+            Ok(number(own.translate_back(TargetOffset(offset)), to_source))
         }
-    })
+        (Direction::ToTarget, Counter::Map(counter)) => {
+            let maps = BothWays { own, counter, is_settled: known.is_map_complete };
+            Ok(number(maps.translate(SourceOffset(offset)).at, to_target))
+        }
+        // The way back is the way of the flow that comes back; what that has in the air is not known here.
+        (Direction::ToSource, Counter::Map(counter)) => {
+            let maps = BothWays { own: counter, counter: own, is_settled: false };
+            Ok(number(maps.translate(SourceOffset(offset)).at, to_target))
+        }
+    }
 }
 
 /// What the target knows of a partition.
 struct Known {
-    target_id: Arc<str>,
     key: PartitionKey,
     map: OffsetMap,
     /// Whether batches were left out because they came from the target.
     left_out: bool,
+    /// Whether the map holds all that was sent to the target.
+    is_map_complete: bool,
 }
 
-/// The map of the flow that comes back, if there is one.
-async fn counter_map(spec: &FlowSpec, known: &Known) -> Result<Option<OffsetMap>, FlowError> {
-    let source = connect(&spec.from).await?;
-    let mut counterflow = Counterflow::new(&source, Arc::clone(&known.target_id));
+/// What the source says of the flows that come back.
+async fn counterflow(spec: &FlowSpec) -> Result<Counterflow, FlowError> {
+    let (source, target) = (connect(&spec.from).await?, connect(&spec.to).await?);
+    let mut counterflow = Counterflow::new(&source, cluster_id(&target, &spec.to)?);
     counterflow.read().await?;
-    Ok(counterflow.map(&known.key))
+    Ok(counterflow)
 }
 
 /// The offset map of a partition (by its topic's name at the source), as the target holds it: for many questions.
@@ -102,12 +112,12 @@ async fn known(spec: &FlowSpec, topic: &str, partition: i32) -> Result<Known, Fl
     }
     let mut ledger = Ledger::default();
     MapReader::new(&target).read_to_end(&mut ledger).await?;
-    let target_id = cluster_id(&target, &spec.to)?;
     let known = || {
         let key = key_of(&ledger, spec, topic, partition)?;
         let partition = ledger.partition(&key)?;
         let (_, progress) = partition.progress()?;
-        Some(Known { target_id, map: partition.offset_map()?, left_out: progress.left_out, key })
+        let (left_out, is_map_complete) = (progress.left_out, progress.intents.is_empty());
+        Some(Known { map: partition.offset_map()?, left_out, is_map_complete, key })
     };
     let (flow, topic) = (spec.name.clone(), topic.to_owned());
     known().ok_or(FlowError::NotCopied { flow, topic, partition })

@@ -229,7 +229,7 @@ async fn a_group_of_a_topic_that_was_made_again_stays_where_it_was() {
     world.mirror.kill9().unwrap();
     commit(99).await;
     let report = world.flow.ask("failover", &[]).unwrap();
-    assert!(report["groups"].to_string().contains("not known without the source"), "{report}");
+    assert!(report["groups"].to_string().contains("no longer the one that was copied"), "{report}");
     at_target("after the failover").await;
 }
 

@@ -7,7 +7,7 @@
 //! Owns: asking the source for the last time, and which of its answers count. Does not own: the translation
 //! (`offset_map`, `both_ways`), the decision on a position (`groups`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,19 +17,21 @@ use wire::TopicId;
 
 use crate::clock::Clock;
 use crate::events::Event;
-use crate::flow::counterflow::Counterflow;
+use crate::flow::counterflow::{self, Counter, Counterflow};
 use crate::flow::group_sync::{self, GroupPositions, SourcePositions};
 use crate::flow::map_log::MapWriter;
 use crate::flow::{FlowError, cluster_id, connect, places};
 use crate::groups::{Place, Reason};
-use crate::map_topic::{GroupSync, Ledger, MapRecord, PartitionKey, PartitionLedger, SyncPass};
-use crate::offset_map::{OffsetMap, SourceOffset};
+use crate::map_topic::{GroupPartition, GroupSync, Ledger, MapRecord, PartitionKey, SyncPass};
+use crate::offset_map::{OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::spec::FlowSpec;
 use crate::status::{PartitionStatus, from_ledger};
 use crate::translate::key_of;
 
 /// How long the source may take to say where its groups stand.
-const SOURCE_WITHIN: Duration = Duration::from_secs(8);
+const SOURCE_WITHIN: Duration = Duration::from_secs(10);
+/// How much of that it may take to say what comes back to it.
+const COUNTERFLOW_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is to be written down of the groups.
 pub(super) struct Carried {
@@ -50,13 +52,18 @@ impl Carried {
 struct AtSource {
     standing: GroupPositions,
     topic_ids: HashMap<Arc<str>, TopicId>,
-    counterflow: Counterflow,
+    /// `None` where it could not be read in time.
+    counterflow: Option<Counterflow>,
 }
 
 /// A copied partition.
 struct Copied {
     key: PartitionKey,
     map: OffsetMap,
+    /// Whether it is, or was, copied back too.
+    comes_back: bool,
+    /// Whether the map holds all that was sent.
+    is_map_complete: bool,
     /// Whether an event says that its source, or its target, is not the log that was copied.
     is_spoilt: bool,
 }
@@ -69,12 +76,12 @@ struct Known {
     at_source: Option<AtSource>,
 }
 
-/// A group's positions, and those among them that only the source could tell the place of.
+/// A group's positions, and the places of those of which no map is to be asked.
 #[derive(Default)]
 struct Stands {
     at_ms: i64,
     positions: SourcePositions,
-    held: HashSet<TopicPartition>,
+    held: HashMap<TopicPartition, Place>,
 }
 
 /// Carries the groups over.
@@ -91,9 +98,9 @@ pub(super) async fn carry_over(
     let mut records = Vec::new();
     for (group, stands) in known.standing(spec, ledger, at_ms) {
         let Stands { at_ms, positions, held } = stands;
-        let place_of = |partition: &TopicPartition, next| match held.contains(partition) {
-            true => Place::unknown(Reason::NeedsSource),
-            false => known.place(partition, next),
+        let place_of = |partition: &TopicPartition, next| match held.get(partition) {
+            Some(place) => *place,
+            None => known.place(partition, next),
         };
         let partitions = group_sync::carry_over(target, spec, (&group, &positions), &place_of).await?;
         group_sync::count(&mut pass, &partitions);
@@ -104,7 +111,11 @@ pub(super) async fn carry_over(
 
 async fn at_source(spec: &FlowSpec, target_id: Arc<str>) -> Result<(Arc<str>, AtSource), FlowError> {
     let source = connect(&spec.from).await?;
-    let standing = group_sync::positions_of_groups(&source, spec).await?;
+    let group_sync::Standing { positions: standing, unread } =
+        group_sync::positions_of_groups(&source, spec).await?;
+    if let Some(error) = unread {
+        return Err(error.into());
+    }
     let topics = group_sync::topics_of(&standing);
     let topic_ids = match topics.is_empty() {
         true => HashMap::new(),
@@ -112,7 +123,9 @@ async fn at_source(spec: &FlowSpec, target_id: Arc<str>) -> Result<(Arc<str>, At
         false => places::topic_ids(&source, &topics).await?,
     };
     let mut counterflow = Counterflow::new(&source, target_id);
-    counterflow.read().await?;
+    // Where nothing comes back, nothing depends on it.
+    let read = timeout(COUNTERFLOW_WITHIN, counterflow.read()).await;
+    let counterflow = matches!(read, Ok(Ok(()))).then_some(counterflow);
     Ok((cluster_id(&source, &spec.from)?, AtSource { standing, topic_ids, counterflow }))
 }
 
@@ -124,13 +137,19 @@ impl Known {
         let mut known = Self { copied: HashMap::new(), names: HashMap::new(), at_source: None };
         for PartitionStatus { topic, target_topic, partition, .. } in from_ledger(ledger, spec).partitions {
             let Some(key) = key_of(ledger, spec, &topic, partition) else { continue };
-            let Some(map) = ledger.partition(&key).and_then(PartitionLedger::offset_map) else { continue };
+            let Some(known_of_it) = ledger.partition(&key) else { continue };
+            let (Some((_, progress)), Some(map)) = (known_of_it.progress(), known_of_it.offset_map()) else {
+                continue;
+            };
+            let comes_back = progress.left_out || spec.comes_back(&topic);
+            let is_map_complete = progress.intents.is_empty();
             let is_spoilt = spoilt.iter().any(|event| {
                 event.topic == topic && event.partition.is_none_or(|spoilt| spoilt == partition)
             });
             let at_source = TopicPartition::new(topic.as_str(), partition);
             known.names.insert((target_topic, partition), at_source.clone());
-            known.copied.insert(at_source, Copied { key, map, is_spoilt });
+            let copied = Copied { key, map, comes_back, is_map_complete, is_spoilt };
+            known.copied.insert(at_source, copied);
         }
         known
     }
@@ -155,7 +174,10 @@ impl Known {
     fn standing(&self, spec: &FlowSpec, ledger: &Ledger, at_ms: i64) -> Vec<(String, Stands)> {
         let mut recorded: HashMap<String, Stands> =
             ledger.groups(&spec.name).map(|(group, sync)| (group.to_owned(), self.recorded(sync))).collect();
-        let Some(at_source) = &self.at_source else { return recorded.into_iter().collect() };
+        let Some(at_source) = &self.at_source else {
+            recorded.retain(|_, stands| !stands.positions.is_empty());
+            return recorded.into_iter().collect();
+        };
         let mut standing = Vec::new();
         for (group, live) in &at_source.standing {
             let mut stands = recorded.remove(group).unwrap_or_default();
@@ -164,7 +186,7 @@ impl Known {
             stands.positions.retain(|partition, _| has(partition));
             for (partition, next) in live {
                 if self.is_another_log(partition, at_source) {
-                    stands.held.insert(partition.clone());
+                    stands.held.insert(partition.clone(), Place::unknown(Reason::NotTheLog));
                 } else {
                     stands.positions.insert(partition.clone(), *next);
                     stands.held.remove(partition);
@@ -183,7 +205,7 @@ impl Known {
         for known in &sync.partitions {
             let Some(partition) = self.names.get(&(known.topic.clone(), known.partition)) else { continue };
             if known.needs_source || self.is_spoilt(partition) {
-                stands.held.insert(partition.clone());
+                stands.held.insert(partition.clone(), held_at(known));
             }
             stands.positions.insert(partition.clone(), SourceOffset(known.source));
         }
@@ -201,8 +223,24 @@ impl Known {
     }
 
     fn place(&self, partition: &TopicPartition, next: SourceOffset) -> Place {
-        let Some(copied) = self.copied.get(partition) else { return Place::unknown(Reason::NotCopied) };
-        let counter = self.at_source.as_ref().and_then(|at_source| at_source.counterflow.map(&copied.key));
-        Place::of(&copied.map, counter.as_ref(), next)
+        let Some(copied) = self.copied.get(partition) else { return Place::not_yet() };
+        let Copied { key, map, comes_back, is_map_complete, .. } = copied;
+        let counterflow = self.at_source.as_ref().and_then(|at_source| at_source.counterflow.as_ref());
+        let counter = match counterflow {
+            Some(counterflow) => counterflow.counter(key, *comes_back),
+            // What was recorded where something came back is held; the rest is as sure as the map.
+            None if self.at_source.is_some() && *comes_back => Counter::Unknown,
+            None => Counter::None,
+        };
+        counterflow::place(map, &counter, *is_map_complete, next)
     }
+}
+
+/// The place that was found while the source still told of it: where the group was put, if that was the very place.
+fn held_at(known: &GroupPartition) -> Place {
+    let found = match (known.target, &known.reason) {
+        (Some(target), None) => Ok(Translation::Exact(TargetOffset(target))),
+        _ => Err(Reason::NeedsSource),
+    };
+    Place { found, needs_source: true, read_to: known.read_to.map(TargetOffset) }
 }

@@ -103,7 +103,8 @@ impl GroupSyncer {
         let Some(standing) = stop.run_until_cancelled(self.stand_at_source()).await else {
             return Ok(false);
         };
-        for (group, standing) in standing? {
+        let Standing { positions, unread } = standing?;
+        for (group, standing) in positions {
             if stop.is_cancelled() {
                 return Ok(false);
             }
@@ -120,27 +121,34 @@ impl GroupSyncer {
                 said.insert(group, partitions);
             }
         }
-        Ok(true)
+        unread.map_or(Ok(true), |error| Err(error.into()))
     }
 
     /// Where the groups stand, and then the look that tells in what.
-    async fn stand_at_source(&mut self) -> Result<GroupPositions, FlowError> {
+    async fn stand_at_source(&mut self) -> Result<Standing, FlowError> {
         let standing = positions_of_groups(&self.source, &self.spec).await?;
-        self.places.look(&topics_of(&standing)).await?;
+        self.places.look(&topics_of(&standing.positions)).await?;
         Ok(standing)
     }
 }
 
-/// The positions of the source's groups, of those that have any in the topics which the flow copies.
-pub(crate) async fn positions_of_groups(
-    source: &Cluster,
-    spec: &FlowSpec,
-) -> Result<GroupPositions, RequestError> {
-    let mut standing = GroupPositions::new();
+/// Where the groups of the source stand, as far as it says.
+pub(crate) struct Standing {
+    pub(crate) positions: GroupPositions,
+    /// Why a group could not be read; the first such reason.
+    pub(crate) unread: Option<RequestError>,
+}
+
+/// The positions of the source's groups, of those that have any in the topics which the flow copies. One that cannot be
+/// read for a reason of its own holds no other up.
+pub(crate) async fn positions_of_groups(source: &Cluster, spec: &FlowSpec) -> Result<Standing, RequestError> {
+    let mut standing = Standing { positions: GroupPositions::new(), unread: None };
     for group in groups_at_source(source, spec).await? {
-        let positions = positions_at_source(source, spec, &group).await?;
-        if !positions.is_empty() {
-            standing.insert(group, positions);
+        match positions_at_source(source, spec, &group).await {
+            Ok(positions) if positions.is_empty() => {}
+            Ok(positions) => drop(standing.positions.insert(group, positions)),
+            Err(error) if error.code().is_some() => drop(standing.unread.get_or_insert(error)),
+            Err(error) => return Err(error),
         }
     }
     Ok(standing)
@@ -194,7 +202,7 @@ pub(crate) async fn carry_over(
     for (partition, source) in standing {
         let target_partition = renamed(partition);
         let position = there.get(&target_partition).map(|position| position.offset.0);
-        let Place { found, needs_source } = place_of(partition, *source);
+        let Place { found, needs_source, read_to } = place_of(partition, *source);
         let verdict = decide(found, AtTarget { active, position, may_go_back: false });
         let (target, reason) = match verdict {
             Verdict::Commit(offset, reason) => {
@@ -210,6 +218,7 @@ pub(crate) async fn carry_over(
             source: source.0,
             target,
             reason: reason.map(|reason| reason.to_string()),
+            read_to: read_to.map(|offset| offset.0).filter(|read_to| target.is_some_and(|at| at < *read_to)),
             needs_source,
         };
         outcome.push((target_partition, known));

@@ -71,9 +71,20 @@ pub(crate) struct PartitionTask {
     pub(crate) shared: SharedCopier,
 }
 
-/// The copier, where group sync finds it; `None` until the partition was recovered, and once its map says nothing any
-/// more of where groups stand.
-pub(crate) type SharedCopier = Arc<Mutex<Option<Copier>>>;
+/// What group sync finds of a partition.
+#[derive(Debug, Default)]
+pub(crate) enum Shared {
+    /// Where it goes on is not known yet.
+    #[default]
+    Recovering,
+    /// Its copier, and with it the offset map.
+    Copied(Box<Copier>),
+    /// An event says that its map says nothing any more of where groups stand.
+    Spoilt,
+}
+
+/// A partition's copier, where group sync finds it.
+pub(crate) type SharedCopier = Arc<Mutex<Shared>>;
 
 enum Happened {
     Fetched(Result<Checked, TailError>),
@@ -115,7 +126,7 @@ impl PartitionTask {
         drop(ledger);
         match start {
             Ok(Recovered { copier, planner, vouched }) => {
-                *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(copier);
+                self.share(Shared::Copied(Box::new(copier)));
                 let (answers, answered) = mpsc::channel(ANSWERS);
                 let fetch_bytes = FetchBytes::FIRST;
                 let mut running = Running {
@@ -135,16 +146,23 @@ impl PartitionTask {
                 };
                 let ended = running.run(answered).await;
                 if matches!(ended, Ended::Paused { spoils_positions: true }) {
-                    self.shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    self.share(Shared::Spoilt);
                 }
                 ended
             }
             Err(event) => {
                 let spoils_positions = event.spoils_positions();
+                if spoils_positions {
+                    self.share(Shared::Spoilt);
+                }
                 self.report(event).await;
                 Ended::Paused { spoils_positions }
             }
         }
+    }
+
+    fn share(&self, shared: Shared) {
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = shared;
     }
 
     async fn report(&self, kind: EventKind) {
@@ -232,7 +250,10 @@ impl Running<'_> {
 
     fn with_copier<T>(&self, ask: impl FnOnce(&mut Copier) -> T) -> T {
         let mut shared = self.task.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        ask(shared.as_mut().expect("the copier is there once the partition was recovered"))
+        match &mut *shared {
+            Shared::Copied(copier) => ask(copier),
+            _ => unreachable!("the copier is there from the recovery to the end of this loop"),
+        }
     }
 
     async fn step(&mut self, input: Input) {

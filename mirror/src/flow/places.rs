@@ -10,17 +10,20 @@ use client::{Cluster, TopicPartition};
 use wire::TopicId;
 
 use super::FlowError;
-use super::counterflow::Counterflow;
-use super::partition::SharedCopier;
+use super::counterflow::{self, Counterflow};
+use super::partition::{Shared, SharedCopier};
 use crate::groups::{Place, Reason};
 use crate::map_topic::PartitionKey;
 use crate::offset_map::SourceOffset;
+use crate::spec::FlowSpec;
 
 /// A partition that a session copies.
 #[derive(Clone)]
 pub(crate) struct Copy {
     pub(crate) key: PartitionKey,
     pub(crate) shared: SharedCopier,
+    /// Whether owners before left out what came from the target.
+    pub(crate) had_left_out: bool,
 }
 
 /// The partitions that a session copies.
@@ -28,6 +31,7 @@ pub(crate) type Copied = Arc<Mutex<HashMap<TopicPartition, Copy>>>;
 
 /// What is asked in a pass over the groups.
 pub(crate) struct Places {
+    spec: FlowSpec,
     source: Cluster,
     copied: Copied,
     counterflow: Counterflow,
@@ -36,9 +40,9 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    pub(crate) fn new(source: &Cluster, copied: Copied, target_id: Arc<str>) -> Self {
+    pub(crate) fn new(spec: &FlowSpec, source: &Cluster, copied: Copied, target_id: Arc<str>) -> Self {
         let counterflow = Counterflow::new(source, target_id);
-        Self { source: source.clone(), copied, counterflow, topic_ids: HashMap::new() }
+        Self { spec: spec.clone(), source: source.clone(), copied, counterflow, topic_ids: HashMap::new() }
     }
 
     /// Looks which topics these are. To be called after the positions in them were read: those of a topic that had its
@@ -54,14 +58,21 @@ impl Places {
     /// The place of a position of a partition, by its name at the source.
     pub(crate) fn of(&self, partition: &TopicPartition, next: SourceOffset) -> Place {
         let copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner).get(partition).cloned();
-        let Some(Copy { key, shared }) = copied else { return Place::unknown(Reason::NotCopied) };
+        let Some(Copy { key, shared, had_left_out }) = copied else { return Place::not_yet() };
         if self.topic_ids.get(&partition.topic) != Some(&key.source_topic) {
             return Place::unknown(Reason::NotTheLog);
         }
-        let counter = self.counterflow.map(&key);
-        match &*shared.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(copier) => Place::of(copier.map(), counter.as_ref(), next),
-            None => Place::unknown(Reason::NotCopied),
+        let comes_back = self.spec.comes_back(&partition.topic);
+        let shared = &*shared.lock().unwrap_or_else(PoisonError::into_inner);
+        match shared {
+            Shared::Copied(copier) => {
+                let is_expected = comes_back || copier.has_left_out();
+                let counter = self.counterflow.counter(&key, is_expected);
+                counterflow::place(copier.map(), &counter, copier.is_map_complete(), next)
+            }
+            Shared::Recovering if comes_back || had_left_out => Place::unknown(Reason::NotCopied),
+            Shared::Recovering => Place::not_yet(),
+            Shared::Spoilt => Place::unknown(Reason::NotTheLog),
         }
     }
 }

@@ -254,7 +254,7 @@ impl Session<'_> {
             target: self.target.clone(),
             writer: claimed.writer.clone(),
             board: self.board.clone(),
-            places: Places::new(self.source, copied, Arc::clone(&claimed.target_id)),
+            places: Places::new(self.spec, self.source, copied, Arc::clone(&claimed.target_id)),
             stop: claimed.stop.clone(),
         }
     }
@@ -425,7 +425,8 @@ impl Session<'_> {
         let ledger = claimed.ledger.take_partition(&key);
         let shared = SharedCopier::default();
         let mut copied = claimed.copied.lock().unwrap_or_else(PoisonError::into_inner);
-        let copy = Copy { key: key.clone(), shared: Arc::clone(&shared) };
+        let had_left_out = ledger.progress().is_some_and(|(_, progress)| progress.left_out);
+        let copy = Copy { key: key.clone(), shared: Arc::clone(&shared), had_left_out };
         copied.insert(source_partition.clone(), copy);
         let lane = claimed.lanes[copied.len() % claimed.lanes.len()];
         drop(copied);

@@ -172,6 +172,18 @@ impl Ledger {
         self.partitions.retain(|key, _| !is_left(key));
     }
 
+    /// Whether anything is known of any partition.
+    #[must_use]
+    pub fn has_partitions(&self) -> bool {
+        !self.partitions.is_empty()
+    }
+
+    /// Whether anything is known of a copy into this partition.
+    #[must_use]
+    pub fn copies_into(&self, target_topic: TopicId, partition: i32) -> bool {
+        self.partitions.keys().any(|key| key.target_topic == target_topic && key.partition == partition)
+    }
+
     /// A partition's facts.
     #[must_use]
     pub fn partition(&self, key: &PartitionKey) -> Option<&PartitionLedger> {

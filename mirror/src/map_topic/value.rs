@@ -204,6 +204,9 @@ pub struct GroupPartition {
     /// Why that is not the very place of `source`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Target offset behind the last record that the group has read, where it goes on before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_to: Option<i64>,
     /// Whether the offset map alone does not tell the place of `source`, so that `target` stands as it is once the source
     /// no longer answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

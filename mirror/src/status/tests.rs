@@ -36,6 +36,7 @@ fn written() -> Vec<(Key, Vec<u8>)> {
             source: 5,
             target: Some(4),
             reason: None,
+            read_to: None,
             needs_source: false,
         };
         let sync = GroupSync { at_ms: 4, partitions: vec![stands] };
@@ -82,6 +83,7 @@ fn a_reader_that_keeps_no_maps_gives_the_same_account() {
         groups: Vec::new(),
         start: Start::default(),
         rename: Rename::default(),
+        ways_back: Vec::new(),
     };
     let mut whole = Ledger::default();
     let mut kept = Ledger::within(Scope::Account { flow: spec.name.clone() });
@@ -128,6 +130,7 @@ fn a_group_is_told_of_the_partitions_of_its_topics_in_which_it_has_no_position()
         topic: "flights".to_owned(),
         partition,
         source: 5,
+        read_to: None,
         needs_source: false,
         target: None,
         reason: None,
