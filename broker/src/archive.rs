@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use hotlog::partition::{Committed, RetentionPass};
-use hotlog::retention::{self, CleanupPolicy, Limits, PassTime, SealedFacts};
+use hotlog::retention::{CleanupPolicy, Limits, PassTime};
 use hotlog::{LogDirectory, Partition, PartitionId, SealedSegment};
 use tiering::cluster_record::TopicRecord;
 use tiering::local::{LocalLog, LocalSegment, SegmentContent};
@@ -138,17 +138,25 @@ impl SegmentContent for Content {
     }
 }
 
+fn local_segment(segment: SealedSegment) -> LocalSegment {
+    LocalSegment {
+        base_offset: segment.base_offset,
+        next_offset: Offset(segment.last_offset.0 + 1),
+        leader_epoch: segment.leader_epoch,
+        size_bytes: segment.size_bytes,
+        content: Arc::new(Content(segment)),
+    }
+}
+
 impl LocalLog for ArchivedLog {
     fn sealed_segments(&self, from: Offset) -> io::Result<Vec<LocalSegment>> {
         let sealed = self.hot.sealed_segments(from).map_err(io::Error::other)?;
-        let local = |segment: SealedSegment| LocalSegment {
-            base_offset: segment.base_offset,
-            next_offset: Offset(segment.last_offset.0 + 1),
-            leader_epoch: segment.leader_epoch,
-            size_bytes: segment.size_bytes,
-            content: Arc::new(Content(segment)),
-        };
-        Ok(sealed.into_iter().map(local).collect())
+        Ok(sealed.into_iter().map(local_segment).collect())
+    }
+
+    fn first_sealed_segment(&self, from: Offset) -> io::Result<Option<LocalSegment>> {
+        let sealed = self.hot.first_sealed_segment(from).map_err(io::Error::other)?;
+        Ok(sealed.map(local_segment))
     }
 
     fn last_stable_offset(&self) -> Offset {
@@ -178,28 +186,7 @@ impl LocalLog for ArchivedLog {
         if keeps_all || pass.policy == CleanupPolicy::Compact {
             return Ok(Offset(0));
         }
-        let sealed = self.hot.sealed_segments(Offset(0)).map_err(io::Error::other)?;
-        let facts: Vec<SealedFacts> = sealed
-            .iter()
-            .map(|segment| SealedFacts {
-                base_offset: segment.base_offset,
-                next_offset: Offset(segment.last_offset.0 + 1),
-                size_bytes: segment.size_bytes,
-                max_timestamp_ms: segment.max_timestamp_ms,
-                last_append_time_ms: segment.last_append_time_ms,
-            })
-            .collect();
-        let sealed_bytes: u64 = facts.iter().map(|segment| segment.size_bytes).sum();
-        let all_bytes = self.hot.local_size_bytes().map_err(io::Error::other)?;
-        let count = retention::releasable(&retention::Pass {
-            sealed: &facts,
-            active_bytes: all_bytes.saturating_sub(sealed_bytes),
-            below,
-            policy: pass.policy,
-            limits: pass.limits,
-            time: pass.time,
-        });
-        Ok(count.checked_sub(1).map_or(Offset(0), |last| facts[last].next_offset))
+        self.hot.releasable_below(below, &pass).map_err(io::Error::other)
     }
 
     fn disagree(&self, why: Option<String>) {

@@ -29,6 +29,8 @@ pub const PART_BYTES: usize = 16 << 20;
 pub const PARTS_IN_FLIGHT: usize = 2;
 /// Uploads of one process at a time.
 pub const UPLOADS_IN_FLIGHT: usize = 2;
+/// Local copies of one process that are read at a time, to see whether they may go: unlike an upload, nobody waits for it.
+pub const COPY_READS_IN_FLIGHT: usize = 2;
 /// Bytes of a segment read at once by the packer.
 pub const SEGMENT_READ_BYTES: usize = 1 << 20;
 

@@ -40,6 +40,11 @@ pub trait LocalLog: Send + Sync + fmt::Debug {
     /// Sealed segments that are durable (below the hot log's cut), oldest first, from the one that holds `from` on.
     /// Blocks on the disk.
     fn sealed_segments(&self, from: Offset) -> std::io::Result<Vec<LocalSegment>>;
+    /// The first of these. A log on disk opens no other file for it, since who reads a long log goes segment by segment.
+    /// Blocks on the disk.
+    fn first_sealed_segment(&self, from: Offset) -> std::io::Result<Option<LocalSegment>> {
+        Ok(self.sealed_segments(from)?.into_iter().next())
+    }
     /// Nothing at or above this offset is archived.
     fn last_stable_offset(&self) -> Offset;
     /// The first offset that readers may ask for.

@@ -202,6 +202,10 @@ pub(crate) struct MemoryLog {
     pub(crate) stable: AtomicI64,
     /// The highest end that was released.
     pub(crate) released: AtomicI64,
+    /// Every end that was released, as it came.
+    pub(crate) releases: Mutex<Vec<i64>>,
+    /// The first offset of a segment whose files cannot be opened; none when negative.
+    pub(crate) unreadable: AtomicI64,
     /// What it was told of a store that has other records.
     pub(crate) disagreement: Mutex<Option<String>>,
 }
@@ -212,7 +216,15 @@ impl MemoryLog {
         let log = MemoryLog { segments: Mutex::new(segments), ..MemoryLog::default() };
         log.log_start.store(start, Ordering::Relaxed);
         log.stable.store(-1, Ordering::Relaxed);
+        log.unreadable.store(-1, Ordering::Relaxed);
         Arc::new(log)
+    }
+
+    fn open(&self, segment: &TestSegment) -> std::io::Result<LocalSegment> {
+        match segment.base_offset.0 == self.unreadable.load(Ordering::Relaxed) {
+            true => Err(std::io::Error::other("input/output error")),
+            false => Ok(segment.local()),
+        }
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
@@ -224,7 +236,12 @@ impl MemoryLog {
 impl LocalLog for MemoryLog {
     fn sealed_segments(&self, from: Offset) -> std::io::Result<Vec<LocalSegment>> {
         let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(segments.iter().filter(|segment| segment.next_offset > from).map(TestSegment::local).collect())
+        segments.iter().filter(|segment| segment.next_offset > from).map(|each| self.open(each)).collect()
+    }
+
+    fn first_sealed_segment(&self, from: Offset) -> std::io::Result<Option<LocalSegment>> {
+        let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        segments.iter().find(|segment| segment.next_offset > from).map(|each| self.open(each)).transpose()
     }
 
     fn last_stable_offset(&self) -> Offset {
@@ -263,6 +280,7 @@ impl LocalLog for MemoryLog {
 
     fn release(&self, committed: Committed) {
         self.released.fetch_max(committed.end().0, Ordering::Relaxed);
+        self.releases.lock().unwrap_or_else(PoisonError::into_inner).push(committed.end().0);
     }
 
     fn advance_log_start(&self, to: Offset) -> BoxFuture<'static, std::io::Result<()>> {

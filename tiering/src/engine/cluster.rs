@@ -133,11 +133,9 @@ pub(super) async fn run(engine: Arc<Engine>, side: Option<ClusterSide>) {
     };
     let mut backoff = Backoff::for_partition(&engine.seams);
     loop {
-        match commit_wishes(&engine, &mut side).await {
+        match follow_wishes(&engine, &mut side).await {
             Ok(()) => {
                 engine.show_cluster_trouble(side.left_out());
-                engine.note_topics(&side);
-                purge_deleted(&engine, &mut side).await;
                 backoff = Backoff::for_partition(&engine.seams);
                 let changed = engine.desired_changed.notified();
                 let _ = crate::timers::timeout(CLUSTER_TICK, changed).await;
@@ -220,7 +218,19 @@ fn wished_edits(manifest: &ClusterManifest, desired: &Desired, now_ms: i64) -> V
     edits
 }
 
-/// Commits what is wished: first what a recovery cannot do without, then the group offsets, which may be many.
+/// Does all that is wished: first what a recovery cannot do without, then the group offsets, which may be many. Topics are new
+/// or purged whatever becomes of those, unless another writer has taken over.
+async fn follow_wishes(engine: &Engine, side: &mut ClusterSide) -> Result<(), CommitError> {
+    commit_wishes(engine, side).await?;
+    engine.note_topics(side);
+    let noted = groups::commit(engine, side).await;
+    if !matches!(noted, Err(CommitError::Fenced { .. })) {
+        purge_deleted(engine, side).await;
+    }
+    noted
+}
+
+/// Commits what is wished, group offsets left aside.
 async fn commit_wishes(engine: &Engine, side: &mut ClusterSide) -> Result<(), CommitError> {
     let now_ms = engine.seams.now_ms();
     let mut is_done = false;
@@ -236,7 +246,7 @@ async fn commit_wishes(engine: &Engine, side: &mut ClusterSide) -> Result<(), Co
         desired.topics.retain(|_, topic| topic.deleted_at_ms.is_none() || !is_recorded(&manifest, topic));
         is_done = wished_edits(&manifest, &desired, now_ms).is_empty();
     }
-    groups::commit(engine, side).await
+    Ok(())
 }
 
 /// Deletes everything that topics deleted long enough ago still have, then forgets them.

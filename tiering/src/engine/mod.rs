@@ -24,7 +24,7 @@ pub(crate) use self::partition::Tiered;
 pub(crate) use self::status::Counters;
 pub use self::status::{PartitionStatus, TierMetrics, TierState, TierStatus};
 use crate::archiver::{RateLimit, Uploader};
-use crate::limits::{CLOCK_JUMP, UPLOADS_IN_FLIGHT};
+use crate::limits::{CLOCK_JUMP, COPY_READS_IN_FLIGHT, UPLOADS_IN_FLIGHT};
 use crate::local::LocalLog;
 use crate::object::LogIdentity;
 use crate::replay::Replay;
@@ -49,6 +49,8 @@ pub(crate) struct Engine {
     pub(crate) metrics: Counters,
     uploader: Uploader,
     uploads: Semaphore,
+    /// Who may read a local copy to see whether it may go.
+    copy_reads: Semaphore,
     runtime: Handle,
     /// The writer epoch of this process, once it is claimed.
     writer_epoch: watch::Sender<Option<u64>>,
@@ -94,6 +96,7 @@ impl Engine {
             replay: Replay::new(store.clone(), seams.clone(), runtime.clone(), options.read_budget_bytes),
             uploader: Uploader { store: store.clone(), seams: seams.clone(), codec: options.codec, rate },
             uploads: Semaphore::new(UPLOADS_IN_FLIGHT),
+            copy_reads: Semaphore::new(COPY_READS_IN_FLIGHT),
             metrics: Counters::default(),
             runtime,
             writer_epoch: watch::Sender::new(None),

@@ -56,6 +56,8 @@ struct Shown {
     trouble: Option<String>,
     retention_alarm: Option<RetentionAlarm>,
     committed: Option<Committed>,
+    /// Why local copies stay that local limits no longer keep; nothing else waits for them.
+    kept_copies: Option<String>,
     /// What the local log was told of a disagreement.
     disagreement: Option<String>,
 }
@@ -110,7 +112,7 @@ impl Tiered {
         let why = blocked.filter(|blocked| blocked.stops_appends()).map(|blocked| blocked.to_string());
         let mut is_news = false;
         self.show(|shown| {
-            is_news = shown.disagreement.is_some() != why.is_some();
+            is_news = shown.disagreement != why;
             shown.disagreement.clone_from(&why);
         });
         if is_news {
@@ -147,7 +149,7 @@ impl Tiered {
         status.copy_lag_segments = shown.copy_lag_segments;
         status.copy_lag_bytes = shown.copy_lag_bytes;
         status.oldest_unprotected_age_ms = shown.lag.oldest_unprotected_age_ms(now_ms);
-        status.trouble.clone_from(&shown.trouble);
+        status.trouble = shown.trouble.clone().or_else(|| shown.kept_copies.clone());
         drop(shown);
         let Some(manifest) = self.source.view.get() else { return status };
         let totals = manifest.live_totals();
@@ -290,7 +292,7 @@ impl Keeper {
             return Err(reason.into());
         }
         // An earlier start, or another writer, may have committed what this log still has.
-        self.release_agreed().await?;
+        let more_to_read = self.release_agreed().await?;
         let did = match step {
             // What is blocked was told of above.
             Step::Idle | Step::Blocked(_) => false,
@@ -318,14 +320,14 @@ impl Keeper {
             }
         };
         if did || Instant::now() < self.retention_at {
-            return Ok(did);
+            return Ok(did || more_to_read);
         }
         self.retention_at = crate::timers::after(RETENTION_TICK);
         // What is dead already goes even while an alarm keeps more from dying.
         self.delete_dead().await?;
         self.retire().await?;
         self.look_at_damaged().await?;
-        Ok(false)
+        Ok(more_to_read)
     }
 
     /// Collects what the order-keeper has to see, and the lag while at it.
@@ -333,22 +335,27 @@ impl Keeper {
         let (manifest, local) = (self.committer.state().clone(), &self.tiered.local);
         let policy = self.tiered.policy.lock().unwrap_or_else(PoisonError::into_inner).0;
         let archive = policy.archive && self.engine.knows_topic(self.tiered.id.topic_id);
-        let (end, log_end, log_start) = (manifest.end_offset(), local.log_end(), local.log_start());
+        // In this order, and before the disk is waited for: both only rise, and of what a later look found to be let go of, an
+        // earlier log start would not tell that it was deleted.
+        let local_start = local.local_log_start();
+        let (log_start, log_end, end) = (local.log_start(), local.log_end(), manifest.end_offset());
         // The disk is not asked while there can be nothing new.
         let segments = if log_end > end { self.sealed(end).await? } else { Vec::new() };
-        let waiting = segments.iter().filter(|segment| segment.next_offset > end);
+        // What was deleted needs no protection.
+        let protected_to = end.max(log_start);
+        let waiting = segments.iter().filter(|segment| segment.next_offset > protected_to);
         let (count, bytes) =
             waiting.fold((0, 0), |(count, bytes), segment| (count + 1, bytes + segment.size_bytes));
         let now_ms = self.engine.seams.now_ms();
         self.tiered.show(|shown| {
-            shown.lag.observe(log_end, end, now_ms);
+            shown.lag.observe(log_end, protected_to, now_ms);
             (shown.copy_lag_segments, shown.copy_lag_bytes) = (count, bytes);
         });
         let view = View {
             manifest_start: manifest.start_offset,
             manifest_end: end,
             log_start,
-            local_start: local.local_log_start(),
+            local_start,
             log_end,
             last_stable_offset: local.last_stable_offset(),
             archive,
@@ -360,6 +367,14 @@ impl Keeper {
     async fn sealed(&self, from: Offset) -> Result<Vec<LocalSegment>, StepError> {
         let local = self.tiered.local.clone();
         let sealed = tokio::task::spawn_blocking(move || local.sealed_segments(from)).await;
+        let sealed = sealed.map_err(|error| StepError::Local(error.to_string()))?;
+        sealed.map_err(|error| StepError::Local(error.to_string()))
+    }
+
+    /// The first of these, with no other file opened.
+    async fn first_sealed(&self, from: Offset) -> Result<Option<LocalSegment>, StepError> {
+        let local = self.tiered.local.clone();
+        let sealed = tokio::task::spawn_blocking(move || local.first_sealed_segment(from)).await;
         let sealed = sealed.map_err(|error| StepError::Local(error.to_string()))?;
         sealed.map_err(|error| StepError::Local(error.to_string()))
     }
@@ -394,6 +409,7 @@ impl Keeper {
             object_bytes = packed.object_bytes,
             "segment is in the store"
         );
-        self.release_agreed().await
+        self.release_known();
+        Ok(())
     }
 }

@@ -94,12 +94,15 @@ pub(crate) fn is_small(snapshot: &GroupSnapshot) -> bool {
 }
 
 /// Writes a snapshot to files and names them; they count only once an edit of the manifest does so.
+///
+/// # Errors
+/// Why not all of it is there, with the names of the files that are, or may be.
 pub(crate) async fn write_groups(
     store: &dyn Store,
     folder: &str,
     snapshot: &GroupSnapshot,
     seams: &Seams,
-) -> Result<Vec<String>, ManifestError> {
+) -> Result<Vec<String>, (ManifestError, Vec<String>)> {
     let mut parts = Vec::new();
     for (sequence, piece) in (0..).zip(pieces(&snapshot.groups, GROUP_PART_BYTES)) {
         let attempt = seams.attempt();
@@ -115,14 +118,23 @@ pub(crate) async fn write_groups(
         };
         let part = attempt.to_string();
         let key = keys::group_part(folder, &part);
-        let bytes = record
-            .encode()
-            .map_err(|error| ManifestError::TooLarge { key: key.to_string(), detail: error.to_string() })?;
-        match create_settled(store, &key, &vec![bytes], seams).await? {
-            Settled::Ours => parts.push(part),
-            Settled::Theirs(_) => {
+        let bytes = match record.encode() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let detail = error.to_string();
+                return Err((ManifestError::TooLarge { key: key.to_string(), detail }, parts));
+            }
+        };
+        match create_settled(store, &key, &vec![bytes], seams).await {
+            Ok(Settled::Ours) => parts.push(part),
+            Ok(Settled::Theirs(_)) => {
                 let detail = "a random name was taken".into();
-                return Err(StoreError::Unavailable { key: key.to_string(), detail }.into());
+                return Err((StoreError::Unavailable { key: key.to_string(), detail }.into(), parts));
+            }
+            Err(error) => {
+                // A write whose answer was lost may be there.
+                parts.push(part);
+                return Err((error.into(), parts));
             }
         }
     }

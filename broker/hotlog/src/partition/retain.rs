@@ -80,6 +80,17 @@ impl Partition {
             .collect()
     }
 
+    /// The first of [`Partition::sealed_segments`], with no other file opened: who walks over a long log, or over many, does so one
+    /// segment at a time. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn first_sealed_segment(&self, from: Offset) -> Result<Option<SealedSegment>, StorageError> {
+        let (metas, safe_below) = self.sealed_and(from, |state| state.sealed.checkpointed_base)?;
+        let first = metas.first().filter(|meta| meta.next_offset <= safe_below);
+        first.map(|meta| self.sealed_segment(meta)).transpose()
+    }
+
     fn sealed_segment(&self, meta: &SealedMeta) -> Result<SealedSegment, StorageError> {
         // Rebuilt first, should it be lost; then the very bytes that are handed out are checked.
         self.sidecar(meta.base_offset)?;
@@ -154,20 +165,66 @@ impl Partition {
         pass: &RetentionPass,
     ) -> Result<usize, StorageError> {
         assert!(committed.partition == self.id, "the manifest's partition is the one that lets go");
-        let (sealed, active_bytes, safe_below) = self.sealed_facts()?;
-        let pass = Pass {
-            sealed: &sealed,
-            active_bytes,
-            below: safe_below.min(committed.below),
-            policy: pass.policy,
-            limits: pass.limits,
-            time: pass.time,
-        };
-        let count = retention::releasable(&pass);
-        if let Some(last) = count.checked_sub(1) {
-            self.drop_below(sealed[last].next_offset);
+        let (count, end) = self.releasable(committed.below, pass)?;
+        if count > 0 {
+            self.drop_below(end);
         }
         Ok(count)
+    }
+
+    /// Up to where segments would be let go of at once if the store had all below `below`; offset 0 when none would. Opens no
+    /// segment, and reads no more sidecars than there are segments that are too old, and one. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn releasable_below(&self, below: Offset, pass: &RetentionPass) -> Result<Offset, StorageError> {
+        Ok(self.releasable(below, pass)?.1)
+    }
+
+    /// How many segments local limits let go of below `below`, and where they end.
+    ///
+    /// Size is known without the disk, and age goes from the oldest on: the first that is young enough ends it, so that a log that
+    /// keeps all it has costs one sidecar however long it is.
+    fn releasable(&self, below: Offset, pass: &RetentionPass) -> Result<(usize, Offset), StorageError> {
+        let (metas, (active_bytes, safe_below)) = self.sealed_and(Offset(0), |state| {
+            let open = state.open.iter().map(|open| u64::from(open.size_bytes));
+            (open.sum::<u64>(), state.sealed.checkpointed_base)
+        })?;
+        let facts = |meta: &SealedMeta, max_timestamp_ms, last_append_time_ms| SealedFacts {
+            base_offset: meta.base_offset,
+            next_offset: meta.next_offset,
+            size_bytes: meta.size_bytes,
+            max_timestamp_ms,
+            last_append_time_ms,
+        };
+        let count_of = |sealed: &[SealedFacts], limits| {
+            retention::releasable(&Pass {
+                sealed,
+                active_bytes,
+                below: safe_below.min(below),
+                policy: pass.policy,
+                limits,
+                time: pass.time,
+            })
+        };
+        // The limit of size asks nothing of times.
+        let timeless: Vec<SealedFacts> = metas.iter().map(|meta| facts(meta, 0, 0)).collect();
+        let large = count_of(&timeless, Limits { age_ms: None, ..pass.limits });
+        let by_age = Limits { size_bytes: None, ..pass.limits };
+        let mut old = 0_usize;
+        for meta in metas.iter().filter(|_| by_age.age_ms.is_some()) {
+            if meta.next_offset > safe_below.min(below) {
+                break;
+            }
+            let sidecar = self.sidecar(meta.base_offset)?;
+            let fact = facts(meta, sidecar.max_timestamp().timestamp_ms, sidecar.last_append_time_ms);
+            if count_of(&[fact], by_age) == 0 {
+                break;
+            }
+            old += 1;
+        }
+        let count = old.max(large);
+        Ok((count, count.checked_sub(1).map_or(Offset(0), |last| metas[last].next_offset)))
     }
 
     /// Forgets local segments that lie wholly below the log start.

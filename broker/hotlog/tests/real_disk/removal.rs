@@ -47,6 +47,12 @@ fn released_segments_are_not_local_and_stay_away() {
     let limits = hotlog::retention::Limits { age_ms: None, size_bytes: Some(0) };
     let time = hotlog::retention::PassTime { now_ms: 0, since: None };
     let pass = RetentionPass { policy: hotlog::retention::CleanupPolicy::Delete, limits, time };
+    assert_eq!(partition.releasable_below(below, &pass).unwrap(), below);
+    let by_age = hotlog::retention::Limits { age_ms: Some(i64::MAX), size_bytes: None };
+    let kept = RetentionPass { limits: by_age, ..pass };
+    assert_eq!(partition.releasable_below(below, &kept).unwrap(), Offset(0));
+    let first = partition.first_sealed_segment(Offset(0)).unwrap().unwrap();
+    assert_eq!(first.base_offset, sealed[0].base_offset);
     let released = partition.release(Committed::by_manifest(partition.id(), below), &pass).unwrap();
     assert_eq!(released, sealed.len() / 2 + 1);
     assert_eq!(partition.local_log_start(), below);

@@ -24,12 +24,30 @@ pub(super) struct GroupNotes {
     written: Option<(Arc<GroupSnapshot>, Vec<String>)>,
     /// Files that no record names any more.
     replaced: Vec<String>,
+    /// Files that were written, or may be, for a snapshot that did not get into the manifest. A commit whose answer was lost may
+    /// name them all the same: only the next one that is known to be there tells.
+    abandoned: Vec<String>,
 }
 
 impl GroupNotes {
     /// Whether a snapshot of this process is committed.
     pub(super) fn are_noted(&self) -> bool {
         self.noted.is_some()
+    }
+
+    /// Gives up on files of which it is not known whether a record names them.
+    fn abandon_written(&mut self) {
+        self.abandoned.extend(self.written.take().into_iter().flat_map(|(_, parts)| parts));
+    }
+
+    /// A snapshot is committed, and the manifest names only `parts`: what was given up on can go.
+    fn settle(&mut self, parts: &[String], replaced: Vec<String>) {
+        let left = replaced.into_iter().chain(std::mem::take(&mut self.abandoned));
+        for part in left.filter(|part| !parts.contains(part)) {
+            if !self.replaced.contains(&part) {
+                self.replaced.push(part);
+            }
+        }
     }
 
     fn has(&self, wished: &Arc<GroupSnapshot>) -> bool {
@@ -43,7 +61,8 @@ pub(super) async fn commit(engine: &Engine, side: &mut ClusterSide) -> Result<()
     if let Some(wished) = wished.filter(|wished| !side.groups.has(wished)) {
         let noted = noted_as(engine, side, &wished).await?;
         let mut replaced = Vec::new();
-        side.register
+        let state = side
+            .register
             .commit(|manifest| {
                 let before = manifest.groups.iter().flat_map(|groups| &groups.parts);
                 replaced = before.filter(|part| !noted.parts.contains(part)).cloned().collect();
@@ -51,7 +70,8 @@ pub(super) async fn commit(engine: &Engine, side: &mut ClusterSide) -> Result<()
             })
             .await?;
         side.groups.noted = Some(wished);
-        side.groups.replaced.extend(replaced);
+        let named = state.groups.as_ref().map_or(&[] as &[String], |groups| groups.parts.as_slice());
+        side.groups.settle(named, replaced);
     }
     delete_replaced(engine, side).await;
     Ok(())
@@ -66,15 +86,22 @@ async fn noted_as(
     let taken_at_ms = wished.taken_at_ms;
     if is_small(wished) {
         // The files of the one before go with the commit: nobody may name them again.
-        side.groups.written = None;
+        side.groups.abandon_written();
         return Ok(NotedGroups { taken_at_ms, groups: wished.groups.clone(), parts: Vec::new() });
     }
-    let same = side.groups.written.take().filter(|(written, _)| written.groups == wished.groups);
-    let parts = match same {
-        Some((_, parts)) => parts,
+    let written = side.groups.written.as_ref().filter(|(written, _)| written.groups == wished.groups);
+    let parts = match written.map(|(_, parts)| parts.clone()) {
+        Some(parts) => parts,
         None => {
+            side.groups.abandon_written();
             let folder = keys::cluster_folder(&engine.options.identity.cluster_id);
-            write_groups(&*engine.store, &folder, wished, &engine.seams).await?
+            match write_groups(&*engine.store, &folder, wished, &engine.seams).await {
+                Ok(parts) => parts,
+                Err((error, parts)) => {
+                    side.groups.abandoned.extend(parts);
+                    return Err(error);
+                }
+            }
         }
     };
     side.groups.written = Some((wished.clone(), parts.clone()));

@@ -6,15 +6,18 @@
 //! Offsets alone prove nothing: a data folder that was brought back from a copy, and took records before anybody saw that,
 //! has other records at offsets that the store holds. At a start the newest row is held against the log, by what a sidecar
 //! says: histories that have parted do not meet again. What is to be let go of is read once, unless this process sent it,
-//! and its checksum is held against the row's.
+//! and its checksum is held against the row's; the newest of it first, for the same reason. One segment is read at a step,
+//! so that disk space comes free as it goes and uploads need not wait for the rest. What cannot be read stays, and is
+//! shown; nothing but a disagreement stops the other steps.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use wire::ids::Offset;
 
 use super::{Keeper, StepError};
-use crate::archiver::Blocked;
+use crate::archiver::{Blocked, UploadError};
 use crate::limits::{QUARANTINE_LOOK, RELEASE_TICK};
 use crate::local::LocalSegment;
 use crate::manifest::{SegmentRow, load_spilled};
@@ -29,8 +32,16 @@ pub(super) struct Agreement {
     agreed_to: Offset,
     /// Segments that this process sent, above that: first offset, one past the last.
     sent: BTreeMap<Offset, Offset>,
+    /// Whether the newest of what the store has was read, or needs no reading.
+    newest_read: bool,
+    /// Below which offset local limits let go of copies, as they said last.
+    wanted: Offset,
     /// When local limits are asked again.
     due: Instant,
+    /// Until then no copy is looked at: the next one was found to be damaged, or something could not be read.
+    paused_until: Instant,
+    /// The offset from which on copies stay, and why.
+    kept: Option<(Offset, String)>,
 }
 
 /// The first segment found to differ.
@@ -57,14 +68,17 @@ impl Agreement {
             diverged: None,
             agreed_to: local_start,
             sent: BTreeMap::new(),
+            newest_read: false,
+            wanted: local_start,
             due: Instant::now(),
+            paused_until: Instant::now(),
+            kept: None,
         }
     }
 
     /// Notes a segment that this process sent, so that its bytes are the store's.
     pub(super) fn sent(&mut self, segment: &LocalSegment) {
         self.sent.insert(segment.base_offset, segment.next_offset);
-        self.due = Instant::now();
     }
 
     /// Goes on over what this process sent, from where the local log begins by now.
@@ -72,11 +86,25 @@ impl Agreement {
         self.agreed_to = self.agreed_to.max(local_start);
         while let Some((base, next)) = self.sent.first_key_value().map(|(base, next)| (*base, *next)) {
             if base > self.agreed_to {
-                return;
+                break;
             }
             self.agreed_to = self.agreed_to.max(next);
             self.sent.pop_first();
         }
+        if self.kept.as_ref().is_some_and(|(from, _)| *from < self.agreed_to) {
+            self.kept = None;
+        }
+    }
+
+    /// Looks at no copy for a while.
+    fn pause(&mut self, pause: Duration) {
+        self.paused_until = crate::timers::after(pause);
+    }
+
+    /// Says why copies stay from where they are agreed, and looks again much later.
+    fn keep(&mut self, why: String) {
+        self.kept = Some((self.agreed_to, why));
+        self.pause(QUARANTINE_LOOK);
     }
 }
 
@@ -117,9 +145,9 @@ impl Keeper {
     pub(super) async fn compare(&mut self) -> Result<Option<Blocked>, StepError> {
         if !self.agreement.compared {
             if let Some(row) = self.committer.state().segments.last().copied() {
-                let holders = self.sealed(Offset(row.next_offset.0 - 1)).await?;
+                let holder = self.first_sealed(Offset(row.next_offset.0 - 1)).await?;
                 let local_start = self.tiered.local.local_log_start();
-                if let Some(diverged) = differs(&row, local_start, holders.first()) {
+                if let Some(diverged) = differs(&row, local_start, holder.as_ref()) {
                     let first = self.first_that_differs(local_start).await?;
                     self.agreement.diverged = Some(first.unwrap_or(diverged));
                 }
@@ -132,58 +160,154 @@ impl Keeper {
     /// The first local segment that differs from the store's, as far as can be told without reading it: from there on, what is
     /// here is nowhere else.
     async fn first_that_differs(&self, local_start: Offset) -> Result<Option<Diverged>, StepError> {
-        let locals = self.sealed(local_start).await?;
-        let Some(first) = locals.first() else { return Ok(None) };
-        let rows = self.rows_from(first.base_offset).await?;
-        let other = locals.iter().find(|local| standing(local, &rows) == Standing::Other);
-        Ok(other.map(|local| Diverged { from: local.base_offset }))
+        let (mut from, end) = (local_start, self.committer.state().end_offset());
+        while let Some(local) = self.first_sealed(from).await?.filter(|local| local.base_offset < end) {
+            let rows = self.rows_at(&local).await?;
+            if standing(&local, &rows) == Standing::Other {
+                return Ok(Some(Diverged { from: local.base_offset }));
+            }
+            from = local.next_offset;
+        }
+        Ok(None)
     }
 
-    /// Lets go of local copies, as far as each of them was found to be what the manifest names.
-    pub(super) async fn release_agreed(&mut self) -> Result<(), StepError> {
+    /// Lets go of local copies, as far as each of them was found to be what the manifest names; one of them at most is read
+    /// for it. `true` when the next can be read at once.
+    pub(super) async fn release_agreed(&mut self) -> Result<bool, StepError> {
         self.agreement.extend(self.tiered.local.local_log_start());
-        let end = self.committer.state().end_offset();
-        if self.agreement.agreed_to < end && self.agreement.due <= Instant::now() {
+        let more = match self.agree_on_next().await {
+            Ok(more) => more,
+            Err(error @ StepError::Blocked(_)) => return Err(error),
+            Err(error) => {
+                // Neither what is not archived yet nor total retention waits for copies of what is in the store.
+                let (topic_id, partition) = (self.tiered.id.topic_id, self.tiered.id.partition);
+                tracing::warn!(%topic_id, partition, %error, "local copies stay for now");
+                let from = self.agreement.agreed_to.0;
+                self.agreement.keep(format!("local copies from offset {from} on stay for now: {error}"));
+                false
+            }
+        };
+        self.release_known();
+        Ok(more)
+    }
+
+    /// Lets go of what is agreed, as far as it needs no reading.
+    pub(super) fn release_known(&mut self) {
+        self.agreement.extend(self.tiered.local.local_log_start());
+        let why = self.agreement.kept.as_ref().map(|(_, why)| why.clone());
+        self.tiered.show(|shown| shown.kept_copies = why);
+        self.tiered.release(self.committer.committed(self.agreement.agreed_to));
+    }
+
+    /// Asks local limits when it is time to, and holds the next copy that they do not keep against its row. `true` when there
+    /// may be another.
+    async fn agree_on_next(&mut self) -> Result<bool, StepError> {
+        let (end, now) = (self.committer.state().end_offset(), Instant::now());
+        if self.agreement.agreed_to >= end || now < self.agreement.paused_until {
+            return Ok(false);
+        }
+        if self.agreement.wanted <= self.agreement.agreed_to {
+            if now < self.agreement.due {
+                return Ok(false);
+            }
             self.agreement.due = crate::timers::after(RELEASE_TICK);
             let local = self.tiered.local.clone();
             let wanted = tokio::task::spawn_blocking(move || local.release_wanted(end)).await;
             let wanted = wanted.map_err(|error| StepError::Local(error.to_string()))?;
-            let wanted = wanted.map_err(|error| StepError::Local(error.to_string()))?;
-            if wanted > self.agreement.agreed_to {
-                self.agree_to(wanted).await?;
+            self.agreement.wanted = wanted.map_err(|error| StepError::Local(error.to_string()))?;
+            self.agreement.kept = None;
+            if self.agreement.wanted <= self.agreement.agreed_to {
+                return Ok(false);
             }
         }
-        self.tiered.release(self.committer.committed(self.agreement.agreed_to));
-        Ok(())
+        let engine = self.engine.clone();
+        // Who gets no turn goes on with what is more urgent, and asks again.
+        let Ok(_turn) = engine.copy_reads.try_acquire() else { return Ok(false) };
+        match self.agreement.newest_read {
+            true => self.agree_on(self.agreement.agreed_to).await,
+            false => self.agree_on_newest().await,
+        }
     }
 
-    /// Reads the local segments below `wanted` that are not known to be the store's, and holds them against their rows.
-    async fn agree_to(&mut self, wanted: Offset) -> Result<(), StepError> {
+    /// Reads the newest segment that the store has, unless this process sent it: where it is the same, so is what is before,
+    /// or it was damaged.
+    async fn agree_on_newest(&mut self) -> Result<bool, StepError> {
         let log_start = self.tiered.local.log_start();
-        let locals = self.sealed(self.agreement.agreed_to).await?;
-        let Some(first) = locals.first() else { return Ok(()) };
-        let rows = self.rows_from(first.base_offset).await?;
-        for local in locals.iter().take_while(|local| local.next_offset <= wanted) {
-            let sent = self.agreement.sent.contains_key(&local.base_offset);
-            let is_agreed = match standing(local, &rows) {
-                // Nobody may ask for it any more, whatever the store has.
-                _ if local.next_offset <= log_start => true,
-                Standing::Alike(_) if sent => true,
-                Standing::Alike(row) => match self.has_the_bytes_of(local, &row).await {
-                    Some(true) => true,
-                    Some(false) => return Err(self.diverge(local.base_offset)),
-                    None => false,
-                },
-                Standing::Other => return Err(self.diverge(local.base_offset)),
+        // Once, also where it cannot be read: it has its turn again, and nothing else waits for it.
+        self.agreement.newest_read = true;
+        if let Some(row) = self.committer.state().segments.last().copied()
+            && row.next_offset > log_start
+            && !self.agreement.sent.contains_key(&row.base_offset)
+            && let Some(local) = self.first_sealed(Offset(row.next_offset.0 - 1)).await?
+            && is_alike(&local, &row)
+        {
+            match self.has_the_bytes_of(&local, &row).await {
+                Ok(true) if !row.quarantined => self.agreement.sent(&local),
+                Ok(false) => return Err(self.diverge_before(&local).await),
+                Ok(true) | Err(_) => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Where two histories parted, of which `newest` is known to be another. The log takes no records while that is sought.
+    async fn diverge_before(&mut self, newest: &LocalSegment) -> StepError {
+        let error = self.diverge(newest.base_offset);
+        self.tiered.tell(Some(self.blocked_by(Diverged { from: newest.base_offset })));
+        let mut from = self.agreement.agreed_to;
+        while let Ok(Some(local)) = self.first_sealed(from).await {
+            if local.base_offset >= newest.base_offset {
+                break;
+            }
+            let Ok(rows) = self.rows_at(&local).await else { break };
+            let is_other = match standing(&local, &rows) {
+                Standing::Alike(row) => matches!(self.has_the_bytes_of(&local, &row).await, Ok(false)),
+                Standing::Other => true,
                 Standing::Unknown => false,
             };
-            if !is_agreed {
-                return Ok(());
+            if is_other {
+                return self.diverge(local.base_offset);
             }
-            self.agreement.agreed_to = self.agreement.agreed_to.max(local.next_offset);
+            from = local.next_offset;
         }
+        error
+    }
+
+    /// Holds the first local segment from `from` on against its row. `true` when it is the same, so that the next can follow.
+    async fn agree_on(&mut self, from: Offset) -> Result<bool, StepError> {
+        let log_start = self.tiered.local.log_start();
+        let Some(local) = self.first_sealed(from).await? else {
+            self.agreement.pause(RELEASE_TICK);
+            return Ok(false);
+        };
+        let rows = self.rows_at(&local).await?;
+        let is_agreed = match standing(&local, &rows) {
+            // Nobody may ask for it any more, whatever the store has.
+            _ if local.next_offset <= log_start => true,
+            // The object is noted as damaged: the copy here may be the only good one.
+            Standing::Alike(row) if row.quarantined => false,
+            Standing::Alike(row) => match self.has_the_bytes_of(&local, &row).await {
+                Ok(true) => true,
+                Ok(false) => return Err(self.diverge(local.base_offset)),
+                Err(error) => {
+                    let base = local.base_offset.0;
+                    self.agreement.keep(format!(
+                        "the local copy of segment {base} is damaged or cannot be read ({error}): it stays, as do those \
+                         behind it; the store has this segment"
+                    ));
+                    return Ok(false);
+                }
+            },
+            Standing::Other => return Err(self.diverge(local.base_offset)),
+            Standing::Unknown => false,
+        };
+        if !is_agreed {
+            self.agreement.pause(RELEASE_TICK);
+            return Ok(false);
+        }
+        self.agreement.agreed_to = self.agreement.agreed_to.max(local.next_offset);
         self.agreement.extend(self.tiered.local.local_log_start());
-        Ok(())
+        Ok(true)
     }
 
     fn diverge(&mut self, from: Offset) -> StepError {
@@ -200,30 +324,28 @@ impl Keeper {
         }
     }
 
-    /// Whether a local segment has, byte for byte, what a row stands for; `None` when it cannot be read or is damaged: then it
-    /// stays, and nothing else waits for it.
-    async fn has_the_bytes_of(&mut self, local: &LocalSegment, row: &SegmentRow) -> Option<bool> {
-        match self.engine.uploader.scan(&self.tiered.source.log, local).await {
-            Ok(scanned) => Some(scanned.identity.raw_crc == row.raw_crc),
-            Err(error) => {
-                let (topic_id, partition) = (self.tiered.id.topic_id, self.tiered.id.partition);
-                tracing::warn!(%topic_id, partition, %error, "a local copy stays, for it is not what it was");
-                self.agreement.due = crate::timers::after(QUARANTINE_LOOK);
-                None
-            }
+    /// Whether a local segment has, byte for byte, what a row stands for; an error when it cannot be read or is damaged: then
+    /// it stays, and nothing else waits for it.
+    async fn has_the_bytes_of(&self, local: &LocalSegment, row: &SegmentRow) -> Result<bool, UploadError> {
+        let scanned = self.engine.uploader.scan(&self.tiered.source.log, local).await;
+        if let Err(error) = &scanned {
+            let (topic_id, partition) = (self.tiered.id.topic_id, self.tiered.id.partition);
+            tracing::warn!(%topic_id, partition, %error, "a local copy stays, for it is not what it was");
         }
+        Ok(scanned?.identity.raw_crc == row.raw_crc)
     }
 
-    /// The live rows from the one that holds `from` on, those that are spilled included.
-    async fn rows_from(&self, from: Offset) -> Result<Vec<SegmentRow>, StepError> {
+    /// The live rows among which a segment has its place, those that are spilled included.
+    async fn rows_at(&self, local: &LocalSegment) -> Result<Vec<SegmentRow>, StepError> {
         let manifest = self.committer.state();
         let (engine, log) = (&self.engine, &self.tiered.source.log);
         let mut rows = Vec::new();
-        for file in manifest.spilled.iter().filter(|file| file.end_offset > from) {
+        let holds = |base: Offset, end: Offset| end > local.base_offset && base < local.next_offset;
+        for file in manifest.spilled.iter().filter(|file| holds(file.base_offset, file.end_offset)) {
             let caches = (&engine.replay.spills, &engine.seams);
             rows.extend(load_spilled(&*engine.store, log, file, caches).await?.iter().copied());
         }
-        rows.extend(manifest.segments.iter().copied());
+        rows.extend(manifest.segments.iter().filter(|row| holds(row.base_offset, row.next_offset)).copied());
         Ok(rows)
     }
 }
@@ -283,6 +405,21 @@ mod tests {
         assert_eq!(standing(&larger[1], &rows), Standing::Other);
         let longer = locals(Shape { batches: 6, ..SMALL });
         assert_eq!(standing(&longer[0], &rows), Standing::Other);
+    }
+
+    #[test]
+    fn a_pause_outlasts_what_is_sent_and_its_note_ends_with_the_copy() {
+        let ours = locals(SMALL);
+        let mut agreement = Agreement::new(Offset(0));
+        agreement.keep("damaged".to_owned());
+        let until = agreement.paused_until;
+        agreement.sent(&ours[1]);
+        agreement.extend(Offset(0));
+        assert!(agreement.paused_until == until && until > Instant::now());
+        assert!(agreement.kept.is_some());
+        // The local log begins behind it by now.
+        agreement.extend(ours[0].next_offset);
+        assert_eq!((agreement.agreed_to, agreement.kept), (ours[1].next_offset, None));
     }
 
     #[test]

@@ -31,6 +31,23 @@ async fn an_object_that_is_there_already_is_adopted() {
 }
 
 #[tokio::test]
+async fn what_was_deleted_is_not_waited_for_as_unprotected() {
+    let (seams, clock) = seams(1);
+    let engine = Engine::start(options(), Arc::new(MemoryStore::default()), seams).await.unwrap();
+    engine.desire(|desired| drop(desired.topics.insert(TOPIC, topic())));
+    // Records in the active segment alone, all of them deleted.
+    let log = MemoryLog::new(Vec::new());
+    log.log_start.store(60, Ordering::Relaxed);
+    engine.attach(PARTITION, POLICY, log);
+    eventually("a look", || engine.status().partitions[0].end_offset == 0).await;
+    crate::timers::sleep(Duration::from_secs(10)).await;
+    clock.0.fetch_add(3_600_000, Ordering::Relaxed);
+    crate::timers::sleep(Duration::from_secs(10)).await;
+    let status = engine.status().partitions.remove(0);
+    assert_eq!((status.oldest_unprotected_age_ms, status.copy_lag_bytes), (0, 0), "{status:?}");
+}
+
+#[tokio::test]
 async fn nothing_beyond_the_last_stable_offset_and_no_unknown_topic_is_archived() {
     let memory = MemoryStore::default();
     let engine = Engine::start(options(), Arc::new(memory.clone()), seams(1).0).await.unwrap();

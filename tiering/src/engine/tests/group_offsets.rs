@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use wire::ids::TopicId;
@@ -9,8 +10,8 @@ use wire::ids::TopicId;
 use super::running::{engine, eventually};
 use crate::cluster_record::{GroupOffset, GroupSnapshot};
 use crate::recover::recover_from;
-use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::{Fault, FaultyStore, Operation, Store};
 use crate::test_support::{TOPIC, seams};
 
 /// Groups with a hundred offsets each, and notes of characters that JSON makes six bytes of.
@@ -67,6 +68,30 @@ async fn however_many_they_are_they_come_back_and_older_ones_go() {
     let found = recover_from(store, &"file:lake".parse().unwrap(), &seams(51).0).await.unwrap();
     assert_eq!((found.topics.len(), found.groups), (1, None));
     assert!(found.report.damage[0].contains("group offsets are lost"), "{:?}", found.report.damage);
+}
+
+#[tokio::test]
+async fn files_of_a_snapshot_that_was_not_written_whole_go_with_the_next_that_is() {
+    let many = Arc::new(snapshot(1, 4, 4_000));
+    let sound = MemoryStore::default();
+    let first = engine(Arc::new(sound.clone()), 1).await;
+    first.desire(|desired| desired.groups = Some(many.clone()));
+    eventually("the files", || !files(&sound).is_empty()).await;
+    crate::timers::sleep(Duration::from_secs(60)).await;
+    let wanted = files(&sound).len();
+    assert!(wanted > 10, "{wanted}");
+    let (memory, puts) = (MemoryStore::default(), AtomicI64::new(0));
+    let faulty = FaultyStore::new(Arc::new(memory.clone()), move |_, operation, key| {
+        let is_file = operation == Operation::Put && key.contains("/cluster/groups/");
+        let fails = is_file && (3..30).contains(&puts.fetch_add(1, Ordering::Relaxed));
+        if fails { Fault::FailBefore } else { Fault::None }
+    });
+    let second = engine(Arc::new(faulty), 2).await;
+    second.desire(|desired| desired.groups = Some(many));
+    crate::timers::sleep(Duration::from_secs(60)).await;
+    eventually("the snapshot", || second.cluster_trouble().is_none() && files(&memory).len() == wanted).await;
+    crate::timers::sleep(Duration::from_secs(60)).await;
+    assert_eq!(files(&memory).len(), wanted, "nothing is left of what failed");
 }
 
 #[tokio::test]

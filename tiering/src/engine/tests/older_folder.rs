@@ -13,7 +13,7 @@ use crate::store::{Fault, FaultyStore, Store};
 use crate::test_support::{
     MemoryLog, PARTITION, POLICY, SMALL, Shape, TOPIC, TestSegment, options, seams, segments,
 };
-use crate::tier::{OpenTierError, TierOptions};
+use crate::tier::{OpenTierError, PartitionPolicy, TierOptions};
 
 /// A store with what a log of six segments had.
 async fn store_of_six() -> MemoryStore {
@@ -96,6 +96,8 @@ async fn what_an_earlier_start_sent_is_let_go_of_once_it_was_read_again() {
     let engine = engine(Arc::new(memory.clone()), 2).await;
     archived(&engine, &log, "a restart").await;
     assert_eq!(said(&log), None);
+    // The newest was read first; the others go one by one, each before the next is read.
+    assert_eq!(*log.releases.lock().unwrap(), [0, 20, 40, 60, 80, 120]);
     // A copy that is damaged is not what the store has, and no other history either.
     let damaged = MemoryLog::new(segments(7, PLAIN));
     let bytes = damaged.segments.lock().unwrap()[4].bytes.clone();
@@ -106,7 +108,34 @@ async fn what_an_earlier_start_sent_is_let_go_of_once_it_was_read_again() {
     again.attach(PARTITION, POLICY, damaged.clone());
     eventually("archiving", || manifest_end(&again) == Some(140)).await;
     assert_eq!(said(&damaged), None);
-    assert_eq!(damaged.released.load(Ordering::Relaxed), 80, "what is before the damage goes");
+    let released = || damaged.released.load(Ordering::Relaxed);
+    eventually("what is before the damage goes", || released() == 80).await;
+    eventually("the note", || trouble(&again).contains("local copy of segment 80 is damaged")).await;
+    crate::timers::sleep(Duration::from_secs(60)).await;
+    assert_eq!(released(), 80, "what is behind it stays");
+    // Somebody mends it.
+    *damaged.segments.lock().unwrap() = segments(7, PLAIN);
+    eventually("the rest", || all_released(&damaged)).await;
+    eventually("no note", || trouble(&again).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_opened_stops_neither_archiving_nor_retention() {
+    let memory = store_of_six().await;
+    let log = MemoryLog::new(segments(7, PLAIN));
+    log.unreadable.store(20, Ordering::Relaxed);
+    let engine = engine(Arc::new(memory), 2).await;
+    // One segment is too many.
+    let segment_bytes = log.segments.lock().unwrap()[0].bytes.len() as u64;
+    let policy = PartitionPolicy { retention_bytes: Some(6 * segment_bytes), ..POLICY };
+    engine.attach(PARTITION, policy, log.clone());
+    eventually("archiving", || manifest_end(&engine) == Some(140)).await;
+    eventually("the note", || trouble(&engine).contains("local copies from offset 20 on stay")).await;
+    eventually("retention", || manifest(&engine).start_offset.0 == 20).await;
+    assert_eq!(said(&log), None);
+    log.unreadable.store(-1, Ordering::Relaxed);
+    eventually("the rest", || all_released(&log)).await;
+    eventually("no note", || trouble(&engine).is_empty()).await;
 }
 
 fn manifest_end(engine: &Engine) -> Option<i64> {
