@@ -9,7 +9,8 @@
 //! silent (`api::fetch`), retries and read-ahead (`tiering`).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures::future::BoxFuture;
@@ -37,17 +38,37 @@ pub(crate) struct Place {
     pub(crate) from: Offset,
     /// Whether only committed records are wanted; a read may cross a hole and end in the local log, where that counts.
     pub(crate) committed_only: bool,
+    /// How much: who wants little must not be given what another asked for.
+    pub(crate) size: ReadSize,
+}
+
+/// How much a read brings unless its first batch is larger: what is wanted, rounded down to a power of two so that clients
+/// whose limits are about the same share their reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ReadSize(usize);
+
+impl ReadSize {
+    /// For one who wants so many bytes; no more than [`COLD_READ_BYTES`] is read at once.
+    pub(crate) fn within(max_bytes: usize) -> Self {
+        Self(1_usize << max_bytes.clamp(1, COLD_READ_BYTES).ilog2())
+    }
+}
+
+/// A fetch, for as long as it has not answered: it keeps this until then. What it is woken by may be kept longer, by
+/// partitions that it waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Waiter {
+    /// Notified when a read has come to its end.
+    pub(crate) notify: Arc<Notify>,
 }
 
 /// What a fetch asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
-    /// Where.
+    /// Where, and how much.
     pub(crate) place: Place,
-    /// How much; no more than [`COLD_READ_BYTES`] is read at once.
-    pub(crate) max_bytes: usize,
-    /// Notified when the read has come to its end.
-    pub(crate) notify: Arc<Notify>,
+    /// Who asks.
+    pub(crate) waiter: Arc<Waiter>,
 }
 
 /// A read that has come to its end.
@@ -57,7 +78,7 @@ pub(crate) struct Finished {
     pub(crate) outcome: Outcome,
     at: Instant,
     /// Its share of what all of them hold, given back with the last clone.
-    _share: Arc<OwnedSemaphorePermit>,
+    share: Arc<OwnedSemaphorePermit>,
 }
 
 impl Finished {
@@ -71,24 +92,34 @@ impl Finished {
 #[derive(Debug)]
 struct Begun {
     id: u64,
-    waiting: Vec<Weak<Notify>>,
+    waiting: Vec<Weak<Waiter>>,
+    /// Whether the first of those that wait looks itself at how far the read has come. To wake it too would have it look once
+    /// more, and where there is nothing to be found begin the same read over and over.
+    first_looks: bool,
     finished: Option<Finished>,
 }
 
 impl Begun {
     /// Takes one more fetch among those that wait. Those that have answered left their entry behind.
-    fn wait(&mut self, notify: &Arc<Notify>) {
-        self.leave(notify);
-        self.waiting.push(Arc::downgrade(notify));
+    fn wait(&mut self, waiter: &Arc<Waiter>) {
+        self.leave(waiter);
+        self.waiting.push(Arc::downgrade(waiter));
     }
 
-    fn leave(&mut self, notify: &Arc<Notify>) {
-        let own = Arc::downgrade(notify);
+    fn leave(&mut self, waiter: &Arc<Waiter>) {
+        let own = Arc::downgrade(waiter);
         self.waiting.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&own));
     }
 
     fn wake(&self) {
-        self.waiting.iter().filter_map(Weak::upgrade).for_each(|notify| notify.notify_one());
+        let sleeping = self.waiting.iter().skip(usize::from(self.first_looks));
+        sleeping.filter_map(Weak::upgrade).for_each(|waiter| waiter.notify.notify_one());
+    }
+
+    /// What is given back with it, in KiB, where it is finished and no fetch is about to take it up.
+    fn spare_kib(&self) -> usize {
+        let is_awaited = self.waiting.iter().any(|waiter| waiter.strong_count() > 0);
+        self.finished.as_ref().filter(|_| !is_awaited).map_or(0, |finished| finished.share.num_permits())
     }
 
     fn is_over(&self) -> bool {
@@ -105,6 +136,8 @@ pub(crate) struct ColdReads {
     next_id: AtomicU64,
     /// What all of them may hold, in KiB.
     budget: Arc<Semaphore>,
+    /// What reads wait for, in KiB, before they begin.
+    short_kib: AtomicUsize,
     /// Shared with those that the store has not answered for long.
     unanswered: Arc<()>,
     stop: CancellationToken,
@@ -124,6 +157,7 @@ impl ColdReads {
             table: Mutex::default(),
             next_id: AtomicU64::new(0),
             budget: Arc::new(Semaphore::new(COLD_READS_BYTES / 1024)),
+            short_kib: AtomicUsize::new(0),
             unanswered: Arc::new(()),
             stop,
         }
@@ -145,16 +179,19 @@ impl ColdReads {
                 if begun.finished.is_some() {
                     return take(&mut table, wanted);
                 }
-                begun.wait(&wanted.notify);
+                begun.wait(&wanted.waiter);
                 return None;
             }
-            self.enter(&mut table, wanted.place, Some(&wanted.notify), None)?
+            self.enter(&mut table, wanted.place, Some(&wanted.waiter), None)?
         };
-        let max_bytes = wanted.max_bytes.min(COLD_READ_BYTES);
+        let max_bytes = wanted.place.size.0;
         let running = Running { reads: Arc::clone(self), place: wanted.place, id };
         let mut work = Box::pin(running.run(read(max_bytes), max_bytes));
         // What the store's read-ahead has here already needs no task.
         if poll_once(&mut work).await.is_none() {
+            if let Some(begun) = self.table().get_mut(&wanted.place) {
+                begun.first_looks = false;
+            }
             tokio::spawn(work);
             return None;
         }
@@ -166,12 +203,15 @@ impl ColdReads {
         let mut table = self.table();
         if !table.contains_key(&place) {
             let _ = self.enter(&mut table, place, None, Some(finished));
+            self.make_room(&mut table);
         }
     }
 
     /// Forgets what nobody came back for.
     pub(crate) fn forget_idle(&self) {
-        self.table().retain(|_, begun| !begun.is_over());
+        let mut table = self.table();
+        table.retain(|_, begun| !begun.is_over());
+        self.make_room(&mut table);
     }
 
     /// Counts a read among those that the store does not answer, until what is returned is dropped.
@@ -184,12 +224,53 @@ impl ColdReads {
         Arc::strong_count(&self.unanswered) > 1
     }
 
+    /// A read's share of what all of them may hold. Only reads that are wanted right now hold up those that wait for theirs.
+    async fn share(&self, wanted_kib: u32) -> Option<OwnedSemaphorePermit> {
+        let mut share = pin!(Arc::clone(&self.budget).acquire_many_owned(wanted_kib));
+        // It stands in the queue before room is made, or others would take what becomes free.
+        if let Some(share) = poll_once(&mut share).await {
+            return share.ok();
+        }
+        let wanted_kib = usize::try_from(wanted_kib).unwrap_or(usize::MAX);
+        self.short_kib.fetch_add(wanted_kib, Ordering::Relaxed);
+        self.make_room(&mut self.table());
+        // Nobody drops it before that, but for a stop, after which nothing is begun.
+        let share = share.await;
+        self.short_kib.fetch_sub(wanted_kib, Ordering::Relaxed);
+        share.ok()
+    }
+
+    /// Forgets finished reads that no fetch waits for until those that wait for their share have enough: those whose time is
+    /// over, then the oldest.
+    fn make_room(&self, table: &mut Table) {
+        let short_kib = self.short_kib.load(Ordering::Relaxed);
+        if short_kib == 0 {
+            return;
+        }
+        let mut freed_kib = 0;
+        table.retain(|_, begun| {
+            let is_over = begun.is_over();
+            freed_kib += if is_over { begun.spare_kib() } else { 0 };
+            !is_over
+        });
+        let finished_at = |begun: &Begun| begun.finished.as_ref().map(|finished| finished.at);
+        let spare = table.iter().filter(|(_, begun)| begun.spare_kib() > 0);
+        let mut spare: Vec<_> = spare.map(|(place, begun)| (finished_at(begun), *place)).collect();
+        spare.sort_unstable_by_key(|(at, _)| *at);
+        for (_, place) in spare {
+            if freed_kib >= short_kib {
+                return;
+            }
+            freed_kib += table.remove(&place).map_or(0, |begun| begun.spare_kib());
+        }
+    }
+
     /// Puts a read into the table; `None` when that is full.
     fn enter(
         &self,
         table: &mut Table,
         place: Place,
-        notify: Option<&Arc<Notify>>,
+        waiter: Option<&Arc<Waiter>>,
         finished: Option<Finished>,
     ) -> Option<u64> {
         if table.len() >= MAX_COLD_READS {
@@ -199,8 +280,8 @@ impl ColdReads {
             return None;
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let waiting = notify.map(Arc::downgrade).into_iter().collect();
-        table.insert(place, Begun { id, waiting, finished });
+        let waiting = waiter.map(Arc::downgrade).into_iter().collect();
+        table.insert(place, Begun { id, waiting, first_looks: waiter.is_some(), finished });
         Some(id)
     }
 
@@ -213,7 +294,7 @@ impl ColdReads {
 fn take(table: &mut Table, wanted: &Wanted) -> Option<Finished> {
     let begun = table.get_mut(&wanted.place)?;
     let finished = begun.finished.clone()?;
-    begun.leave(&wanted.notify);
+    begun.leave(&wanted.waiter);
     if begun.waiting.is_empty() {
         table.remove(&wanted.place);
     }
@@ -222,9 +303,9 @@ fn take(table: &mut Table, wanted: &Wanted) -> Option<Finished> {
 
 impl Running {
     async fn run(self, read: BoxFuture<'static, Outcome>, max_bytes: usize) {
-        let (budget, stop) = (Arc::clone(&self.reads.budget), self.reads.stop.clone());
+        let (reads, stop) = (Arc::clone(&self.reads), self.reads.stop.clone());
         let work = async move {
-            let share = budget.acquire_many_owned(kib(max_bytes).max(1)).await.ok()?;
+            let share = reads.share(kib(max_bytes).max(1)).await?;
             Some((read.await, share))
         };
         tokio::select! {
@@ -243,9 +324,11 @@ impl Running {
         drop(share.split(share.num_permits() - used));
         let mut table = self.reads.table();
         if let Some(begun) = table.get_mut(&self.place).filter(|begun| begun.id == self.id) {
-            begun.finished = Some(Finished { outcome, at: Instant::now(), _share: Arc::new(share) });
+            begun.finished = Some(Finished { outcome, at: Instant::now(), share: Arc::new(share) });
             begun.wake();
         }
+        // The fetch that began it may have answered without it while others wait for their share.
+        self.reads.make_room(&mut table);
     }
 }
 

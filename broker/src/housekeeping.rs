@@ -33,6 +33,8 @@ use crate::topics::Topics;
 
 /// How often partitions are looked at.
 const INTERVAL: Duration = Duration::from_secs(15);
+/// How often what was read from the store and not taken up is looked at.
+const IDLE_READS_INTERVAL: Duration = Duration::from_secs(5);
 /// Group offsets are copied to the store at every pass that finds them changed, and after so many passes anyway, so that
 /// their age there says how old they may be at most.
 const PASSES_PER_SNAPSHOT: u64 = 4;
@@ -59,6 +61,17 @@ pub(crate) async fn run(broker: Arc<Broker>) {
             copied = (pass, snapshot.groups.clone());
             tier.record_group_offsets(snapshot);
         }
+    }
+}
+
+/// Forgets what was read from the store and nobody came back for; runs for ever. Not part of a pass, for one over many
+/// partitions takes its time, and meanwhile other reads wait for that memory.
+pub(crate) async fn forget_idle_reads(broker: Arc<Broker>) {
+    let mut tick = tokio::time::interval(IDLE_READS_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        broker.cold_reads.forget_idle();
     }
 }
 
@@ -139,7 +152,6 @@ async fn pass_over(broker: &Arc<Broker>, confirmations: &mut Confirmations) {
     tell(broker, "retention", join("; ", alarms));
     broker.clear_alarm_after("read", READ_ALARM_LASTS);
     broker.clear_alarm_after(SILENT_STORE, READ_ALARM_LASTS);
-    broker.cold_reads.forget_idle();
     let storeless = join(", ", storeless).map(|names| {
         format!(
             "topics are tiered and this broker has no object store, so retention removes nothing of them: {names}; start it \

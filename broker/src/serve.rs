@@ -374,6 +374,7 @@ async fn run(
         tokio::spawn(Arc::clone(&broker.groups).run_timers()),
         tokio::spawn(expire_groups(Arc::clone(broker))),
         tokio::spawn(housekeeping::run(Arc::clone(broker))),
+        tokio::spawn(housekeeping::forget_idle_reads(Arc::clone(broker))),
     ];
     tracing::info!(
         listen = %bound,

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotlog::{Isolation, ReadLimits};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wire::ErrorCode;
 use wire::api::fetch::{
@@ -35,7 +35,7 @@ use wire::ids::{LeaderEpoch, Offset};
 use self::stored::StoredRead;
 use super::{Context, check_epoch};
 use crate::broker::Broker;
-use crate::cold_reads::{Place, Wanted};
+use crate::cold_reads::{Place, ReadSize, Waiter, Wanted};
 use crate::connection::{Answer, Outcome};
 use crate::error_codes;
 use crate::fetch_sessions::{Fetching, SessionOutcome, SessionRequest, Target, Told, TopicKey};
@@ -69,6 +69,8 @@ struct Reading {
     bounds: Option<Told>,
     /// Whether a read from the store is under way for it.
     awaits_store: bool,
+    /// The readable end that a read came to without finding anything: there is nothing to look for until it moves.
+    empty_up_to: Option<Offset>,
     error: ErrorCode,
     diverging: Option<(LeaderEpoch, Offset)>,
 }
@@ -129,7 +131,7 @@ struct Fetch<'a> {
     broker: &'a Arc<Broker>,
     ask: &'a Ask,
     /// Woken by commits, and by what comes from the store.
-    notify: Arc<Notify>,
+    waiter: Arc<Waiter>,
     readings: Vec<Reading>,
     bytes: usize,
     permit: Option<OwnedSemaphorePermit>,
@@ -162,6 +164,7 @@ impl<'a> Fetch<'a> {
                 bytes: 0,
                 bounds: None,
                 awaits_store: false,
+                empty_up_to: None,
                 error,
                 diverging: None,
             };
@@ -169,7 +172,7 @@ impl<'a> Fetch<'a> {
             reading
         };
         let readings = fetching.targets.iter().map(reading).collect();
-        Self { broker, ask, notify: Arc::default(), readings, bytes: 0, permit: None }
+        Self { broker, ask, waiter: Arc::default(), readings, bytes: 0, permit: None }
     }
 
     async fn read_until_enough(&mut self) {
@@ -182,7 +185,7 @@ impl<'a> Fetch<'a> {
         let mut stop = std::pin::pin!(self.broker.stop.cancelled());
         loop {
             for partition in self.readings.iter().filter_map(|reading| reading.partition.as_ref()) {
-                partition.waiters.register(&self.notify);
+                partition.waiters.register(&self.waiter.notify);
             }
             // What was committed between the last look and the registration woke nobody.
             self.read().await;
@@ -190,7 +193,7 @@ impl<'a> Fetch<'a> {
                 return;
             }
             tokio::select! {
-                () = self.notify.notified() => {}
+                () = self.waiter.notify.notified() => {}
                 () = tokio::time::sleep_until(begun + self.longest_wait()) => return,
                 () = &mut stop => return,
             }
@@ -199,14 +202,12 @@ impl<'a> Fetch<'a> {
 
     /// How long it may take in all, as things stand. Whoever has something need not wait longer for the store.
     fn longest_wait(&self) -> Duration {
-        let needs_store = self.bytes == 0 && self.readings.iter().any(|reading| reading.awaits_store);
+        let needs_store = needs_store(self.bytes, &self.readings);
         if needs_store { self.ask.max_wait.max(STORE_WAIT) } else { self.ask.max_wait }
     }
 
-    /// Whether the answer may go: nothing to wait for, enough bytes, or something the client must hear of at once.
     fn is_enough(&self) -> bool {
-        let wanted = self.ask.min_bytes.min(self.ask.max_bytes.max(1));
-        self.readings.is_empty() || self.bytes >= wanted || self.readings.iter().any(Reading::ends_the_wait)
+        is_enough(self.ask, self.bytes, &self.readings)
     }
 
     async fn read(&mut self) {
@@ -228,7 +229,9 @@ impl<'a> Fetch<'a> {
             return;
         }
         reading.walk();
-        if reading.bounds.is_some() && Offset(reading.next) >= partition.readable_end(ask.isolation) {
+        let end = partition.readable_end(ask.isolation);
+        let is_at_end = Offset(reading.next) >= end || reading.empty_up_to.is_some_and(|seen| end <= seen);
+        if reading.bounds.is_some() && is_at_end {
             return;
         }
         let wanted = usize::try_from(reading.target.max_bytes).unwrap_or(0).saturating_sub(reading.bytes);
@@ -265,8 +268,11 @@ impl<'a> Fetch<'a> {
         let (first, from) = (limits.at_least_one_batch, Offset(self.readings[index].next));
         let isolation = self.ask.isolation;
         let committed_only = isolation == Isolation::ReadCommitted;
-        let place = Place { partition: partition.id(), from, committed_only };
-        let wanted = Wanted { place, max_bytes: limits.max_bytes, notify: Arc::clone(&self.notify) };
+        // Not what is left in this answer: were that to say how much, the same read would begin anew with every answer.
+        let most = usize::try_from(self.readings[index].target.max_bytes).unwrap_or(0);
+        let size = ReadSize::within(most.min(self.ask.max_bytes));
+        let place = Place { partition: partition.id(), from, committed_only, size };
+        let wanted = Wanted { place, waiter: Arc::clone(&self.waiter) };
         let (broker, owned) = (Arc::clone(self.broker), Arc::clone(partition));
         let read = move |max_bytes: usize| {
             // Which of the partitions comes first in an answer is not known before they are here.
@@ -286,6 +292,10 @@ impl<'a> Fetch<'a> {
         match permit {
             Some(permit) => {
                 if let Ok(read) = finished.outcome {
+                    if read.bytes() == 0 {
+                        let end = if committed_only { read.last_stable_offset } else { read.high_watermark };
+                        self.readings[index].empty_up_to = Some(end);
+                    }
                     self.keep(index, permit, read);
                 }
             }
@@ -334,6 +344,19 @@ impl<'a> Fetch<'a> {
             None => self.permit = Some(permit),
         }
     }
+}
+
+/// Whether nothing was found and something may come from the store.
+fn needs_store(bytes: usize, readings: &[Reading]) -> bool {
+    bytes == 0 && readings.iter().any(|reading| reading.awaits_store)
+}
+
+/// Whether the answer may go: nothing to wait for, enough bytes, or something the client must hear of at once. Nothing at all
+/// is not enough while the store is asked, even for one that wants no bytes: it would ask over and over.
+fn is_enough(ask: &Ask, bytes: usize, readings: &[Reading]) -> bool {
+    let wanted = ask.min_bytes.min(ask.max_bytes.max(1));
+    let has_bytes = bytes >= wanted && !needs_store(bytes, readings);
+    readings.is_empty() || has_bytes || readings.iter().any(Reading::ends_the_wait)
 }
 
 fn in_memory_bytes(read: &Read) -> usize {
@@ -489,9 +512,29 @@ mod tests {
             bytes: 0,
             bounds: None,
             awaits_store: false,
+            empty_up_to: None,
             error: ErrorCode::NONE,
             diverging: None,
         }
+    }
+
+    #[test]
+    fn one_that_wants_no_bytes_waits_for_the_store_all_the_same() {
+        let ask = Ask {
+            isolation: Isolation::ReadUncommitted,
+            max_wait: Duration::ZERO,
+            min_bytes: 0,
+            max_bytes: 1 << 20,
+            replica: false,
+        };
+        let here = || reading(Vec::new());
+        let in_store = || Reading { awaits_store: true, ..reading(Vec::new()) };
+        assert!(is_enough(&ask, 0, &[]));
+        assert!(is_enough(&ask, 0, &[here()]));
+        assert!(!is_enough(&ask, 0, &[here(), in_store()]));
+        assert!(is_enough(&ask, 1, &[here(), in_store()]));
+        let failed = Reading { error: ErrorCode::OFFSET_OUT_OF_RANGE, ..here() };
+        assert!(is_enough(&ask, 0, &[failed, in_store()]));
     }
 
     #[test]
