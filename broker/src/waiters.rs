@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use hotlog::{CommitListener, Partition as HotPartition, PartitionId};
 use tokio::sync::Notify;
@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 pub(crate) struct Waiters {
     /// Spares a commit the lock while nobody waits.
     any: AtomicBool,
-    list: Mutex<Vec<Arc<Notify>>>,
+    /// Of a fetch that waits for several partitions each of them has an entry, so none may keep it alive.
+    list: Mutex<Vec<Weak<Notify>>>,
 }
 
 impl Waiters {
@@ -23,8 +24,9 @@ impl Waiters {
     pub(crate) fn register(&self, notify: &Arc<Notify>) {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         // Fetches that ran into their deadline left their entry behind.
-        list.retain(|other| Arc::strong_count(other) > 1 && !Arc::ptr_eq(other, notify));
-        list.push(Arc::clone(notify));
+        let entry = Arc::downgrade(notify);
+        list.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&entry));
+        list.push(entry);
         self.any.store(true, Ordering::SeqCst);
     }
 
@@ -33,9 +35,7 @@ impl Waiters {
         if self.any.load(Ordering::SeqCst) {
             let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
             self.any.store(false, Ordering::SeqCst);
-            for notify in list.drain(..) {
-                notify.notify_one();
-            }
+            list.drain(..).filter_map(|entry| entry.upgrade()).for_each(|notify| notify.notify_one());
         }
     }
 }
@@ -69,6 +69,39 @@ impl CommitListener for WaiterTable {
             if let Some(waiters) = table.get(&partition.id()) {
                 waiters.wake();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_growth_wakes_who_waits_for_it() {
+        let (one, notify) = (Waiters::default(), Arc::new(Notify::new()));
+        one.register(&notify);
+        assert!(notify.notified().now_or_never().is_none());
+        one.wake();
+        assert!(notify.notified().now_or_never().is_some());
+        one.wake();
+        assert!(notify.notified().now_or_never().is_none(), "it waits no more");
+    }
+
+    /// Consumers of partitions in which nothing happens come back twice a second, for days.
+    #[test]
+    fn fetches_that_ran_into_their_deadline_leave_nothing_behind() {
+        let idle = [Waiters::default(), Waiters::default()];
+        for _ in 0..1_000 {
+            let notify = Arc::new(Notify::new());
+            for waiters in idle.iter().chain(&idle) {
+                waiters.register(&notify);
+            }
+        }
+        for waiters in &idle {
+            assert_eq!(waiters.list.lock().unwrap().len(), 1);
         }
     }
 }
