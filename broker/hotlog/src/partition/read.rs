@@ -80,9 +80,7 @@ impl Partition {
         if from < log_start || from > high_watermark {
             return Err(ReadError::OutOfRange { offset: from, log_start, high_watermark });
         }
-        if from < state.local_log_start {
-            return Err(ReadError::NotLocal { offset: from, local_log_start: state.local_log_start });
-        }
+        check_local(&state, from)?;
         let end = match isolation {
             Isolation::ReadUncommitted => high_watermark,
             Isolation::ReadCommitted => last_stable_offset,
@@ -112,7 +110,15 @@ impl Partition {
             }
             Plan::Sealed => {
                 drop(pin);
-                answer.pieces = self.read_sealed(from..end, limits)?;
+                match self.read_sealed(from..end, limits)? {
+                    Some(pieces) => answer.pieces = pieces,
+                    None => {
+                        let behind = self.first_open(from)?;
+                        if from < behind && behind < end {
+                            return self.read(behind, limits, isolation);
+                        }
+                    }
+                }
             }
         }
         if isolation == Isolation::ReadCommitted {
@@ -128,18 +134,35 @@ impl Partition {
         from >= self.high_watermark() || state.ring.front().is_some_and(|first| first.base_offset <= from)
     }
 
-    fn read_sealed(&self, range: Range<Offset>, limits: ReadLimits) -> Result<Vec<HotPiece>, ReadError> {
+    /// The answer to a read from sealed segments; `None` where the offset lies behind all that they hold.
+    fn read_sealed(
+        &self,
+        range: Range<Offset>,
+        limits: ReadLimits,
+    ) -> Result<Option<Vec<HotPiece>>, ReadError> {
         for meta in self.sealed_metas(range.start)? {
+            if meta.base_offset > range.start {
+                // What was let go of since the read began is no hole to be passed over.
+                check_local(&lock(&self.state), range.start)?;
+            }
             let sidecar = self.sidecar(meta.base_offset)?;
             let view = SegmentView::sealed(&sidecar);
             let window = window(&sidecar.index, &view, &range, limits);
             let pieces = self.read_view(&view, &window, range.clone(), limits)?;
-            // A segment may end before the offset where offsets were left out; the answer is in the next one then.
-            if !pieces.is_empty() || range.start < meta.next_offset {
-                return Ok(pieces);
+            // A segment may end before the offset where offsets were left out, or where a file is missing that the list lets it
+            // reach over; the answer is in the next one then.
+            if !pieces.is_empty() || range.start < sidecar.next_offset {
+                return Ok(Some(pieces));
             }
         }
-        Ok(Vec::new())
+        Ok(None)
+    }
+
+    /// Where what is not sealed begins, for a read that found nothing below.
+    fn first_open(&self, from: Offset) -> Result<Offset, ReadError> {
+        let state = lock(&self.state);
+        check_local(&state, from)?;
+        Ok(state.open.front().map_or(state.log_end, |open| open.base_offset))
     }
 
     /// The batches of a view that answer a read.
@@ -344,6 +367,15 @@ impl SegmentView {
             end: end.min(in_memory),
         }
     }
+}
+
+/// Whether an offset's bytes were not let go of.
+fn check_local(state: &PartitionState, from: Offset) -> Result<(), ReadError> {
+    let local_log_start = state.local_log_start;
+    if from < local_log_start {
+        return Err(ReadError::NotLocal { offset: from, local_log_start });
+    }
+    Ok(())
 }
 
 /// Where to search in a view, and where to end.

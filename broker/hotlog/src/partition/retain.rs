@@ -68,27 +68,45 @@ impl Partition {
     /// # Errors
     /// [`StorageError`].
     pub fn sealed_segments(&self, from: Offset) -> Result<Vec<SealedSegment>, StorageError> {
-        let safe_below = lock(&self.state).sealed.checkpointed_base;
-        let metas = self.sealed_metas(from)?;
+        self.safe_metas(from)?.iter().map(|meta| self.sealed_segment(meta)).collect()
+    }
+
+    /// Where [`Partition::sealed_segments`] are, with none of them opened and no sidecar read: the first offset of each, that of the
+    /// segment behind it, and its size in bytes. Where there is a hole behind a segment, its own end lies before what is said here.
+    /// Reads the folder when asked first: blocks on the disk.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn sealed_ranges(&self, from: Offset) -> Result<Vec<(Offset, Offset, u64)>, StorageError> {
+        let range = |meta: SealedMeta| (meta.base_offset, meta.next_offset, meta.size_bytes);
+        Ok(self.safe_metas(from)?.into_iter().map(range).collect())
+    }
+
+    /// The sealed segments from the one that holds `from` on whose bytes are below the checkpoint's cut. The next checkpoint hears of it
+    /// when others wait to get there.
+    fn safe_metas(&self, from: Offset) -> Result<Vec<SealedMeta>, StorageError> {
+        let (mut metas, safe_below) = self.sealed_and(from, |state| state.sealed.checkpointed_base)?;
         if metas.last().is_some_and(|newest| newest.next_offset > safe_below) {
             lock(&self.shared.queues).archiver_waits = true;
         }
-        metas
-            .into_iter()
-            .filter(|meta| meta.next_offset <= safe_below)
-            .map(|meta| self.sealed_segment(&meta))
-            .collect()
+        metas.retain(|meta| meta.next_offset <= safe_below);
+        Ok(metas)
     }
 
-    /// The first of [`Partition::sealed_segments`], with no other file opened: who walks over a long log, or over many, does so one
-    /// segment at a time. Blocks on the disk.
+    /// The first of [`Partition::sealed_segments`] that ends behind `from`, with no other file opened: who walks over a long log, or
+    /// over many, does so one segment at a time. Blocks on the disk.
     ///
     /// # Errors
     /// [`StorageError`].
     pub fn first_sealed_segment(&self, from: Offset) -> Result<Option<SealedSegment>, StorageError> {
         let (metas, safe_below) = self.sealed_and(from, |state| state.sealed.checkpointed_base)?;
-        let first = metas.first().filter(|meta| meta.next_offset <= safe_below);
-        first.map(|meta| self.sealed_segment(meta)).transpose()
+        for meta in metas.iter().take_while(|meta| meta.next_offset <= safe_below) {
+            // Where a hole follows, the list lets a segment reach over it: who asks from its own end on would get it for ever.
+            if self.sidecar(meta.base_offset)?.next_offset > from {
+                return self.sealed_segment(meta).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     fn sealed_segment(&self, meta: &SealedMeta) -> Result<SealedSegment, StorageError> {
@@ -155,7 +173,7 @@ impl Partition {
     /// disk.
     ///
     /// # Errors
-    /// [`StorageError`].
+    /// [`StorageError`], as [`Partition::releasable_below`].
     ///
     /// # Panics
     /// When the proof is another partition's.
@@ -176,7 +194,7 @@ impl Partition {
     /// segment, and reads no more sidecars than there are segments that are too old, and one. Blocks on the disk.
     ///
     /// # Errors
-    /// [`StorageError`].
+    /// [`StorageError`]. A segment whose age cannot be told keeps those behind it, and is an error once none before it may go.
     pub fn releasable_below(&self, below: Offset, pass: &RetentionPass) -> Result<Offset, StorageError> {
         Ok(self.releasable(below, pass)?.1)
     }
@@ -216,7 +234,12 @@ impl Partition {
             if meta.next_offset > safe_below.min(below) {
                 break;
             }
-            let sidecar = self.sidecar(meta.base_offset)?;
+            let sidecar = match self.sidecar(meta.base_offset) {
+                Ok(sidecar) => sidecar,
+                // Those before it need not wait for it. Whoever asks again when they are gone hears of it.
+                Err(_) if old.max(large) > 0 => break,
+                Err(error) => return Err(error),
+            };
             let fact = facts(meta, sidecar.max_timestamp().timestamp_ms, sidecar.last_append_time_ms);
             if count_of(&[fact], by_age) == 0 {
                 break;

@@ -89,6 +89,8 @@ impl Partition {
         let mut aborted = AbortedTransactions::default();
         let mut leader_epoch = wire::ids::LeaderEpoch::NONE;
         let mut position = 0;
+        // The batches' own end: where a hole follows, the list of segments lets this one reach over it.
+        let mut next_offset = meta.base_offset;
         let mut newest_ms = -1;
         while let Some(found) = self.find_batch(&view, position, |_| true)? {
             let header = &found.header;
@@ -116,15 +118,20 @@ impl Partition {
                 max_timestamp_ms: header.max_timestamp_ms,
             });
             leader_epoch = header.leader_epoch;
+            next_offset = header.next_offset();
             position = found.end();
         }
+        if position == 0 {
+            // No segment is sealed without a batch: a file that has none is not what the log put there.
+            return Err(self.damaged(meta.base_offset, 0, "a sealed segment holds no batch"));
+        }
         // All of a sealed segment is committed.
-        producers.advance_high_watermark(meta.next_offset);
+        producers.advance_high_watermark(next_offset);
         Ok(Sidecar {
             topic_id: self.id.topic_id,
             partition: self.id.partition,
             leader_epoch,
-            next_offset: meta.next_offset,
+            next_offset,
             first_append_time_ms: newest_ms,
             last_append_time_ms: newest_ms,
             index,

@@ -66,6 +66,100 @@ fn released_segments_are_not_local_and_stay_away() {
     assert_eq!(partition.sealed_segments(Offset(0)).unwrap().len(), sealed.len() - released);
 }
 
+/// The list of segments lets the one before a hole reach up to the one behind it.
+#[test]
+fn a_segment_that_is_missing_is_passed_over() {
+    let mut log = Log::open(FlushMode::Os);
+    let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
+    let partition = log.partition_with(topic(1), 0, config);
+    for number in 0..200 {
+        log.append(&partition, &batch(number, 10));
+    }
+    log.directory().checkpoint().unwrap();
+    let sealed = partition.sealed_segments(Offset(0)).unwrap();
+    let ranges = partition.sealed_ranges(Offset(0)).unwrap();
+    assert_eq!(ranges.len(), sealed.len());
+    for (segment, (base_offset, next_offset, size_bytes)) in sealed.iter().zip(ranges) {
+        assert_eq!((segment.base_offset, segment.last_offset.0 + 1), (base_offset, next_offset.0));
+        assert_eq!(segment.size_bytes, size_bytes);
+    }
+    drop(partition);
+    log.close_and_reopen();
+    let (hole, behind) = (sealed[1].base_offset, sealed[2].base_offset);
+    let folder = log.folder().join(format!("{}-0", topic(1)));
+    for kind in ["log", "sidecar"] {
+        std::fs::remove_file(folder.join(format!("{:020}.{kind}", hole.0))).unwrap();
+    }
+    let partition = log.partition_with(topic(1), 0, config);
+    let (base_offset, next_offset, _) = partition.sealed_ranges(Offset(0)).unwrap()[0];
+    assert_eq!((base_offset, next_offset), (sealed[0].base_offset, behind));
+    let first = |from: Offset| partition.first_sealed_segment(from).unwrap().unwrap().base_offset;
+    assert_eq!(first(Offset(hole.0 - 1)), sealed[0].base_offset);
+    assert_eq!(first(hole), behind);
+    assert_eq!(first(behind), behind);
+    for from in [hole, Offset(hole.0 + 5), behind] {
+        assert_eq!(base_of_read(&partition, from), behind, "a read from {from}");
+    }
+    assert_eq!(all_batches(&partition).len() as i64, 200 - (behind.0 - hole.0) / 10);
+}
+
+fn base_of_read(partition: &hotlog::Partition, from: Offset) -> Offset {
+    let read = partition.read(from, ONE_BATCH, Isolation::ReadUncommitted).unwrap();
+    let bytes = read.bytes().unwrap().concat();
+    Offset(i64::from_be_bytes(bytes[..8].try_into().unwrap()))
+}
+
+#[test]
+fn a_read_from_a_hole_before_what_is_not_sealed_goes_on_there() {
+    let mut log = Log::open(FlushMode::Os);
+    let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
+    let partition = log.partition_with(topic(1), 0, config);
+    for number in 0..200 {
+        log.append(&partition, &batch(number, 10));
+    }
+    drop(partition);
+    log.close_and_reopen();
+    let partition = log.partition_with(topic(1), 0, config);
+    let (hole, behind, _) = *partition.sealed_ranges(Offset(0)).unwrap().last().unwrap();
+    drop(partition);
+    log.close_and_reopen();
+    let folder = log.folder().join(format!("{}-0", topic(1)));
+    for kind in ["log", "sidecar"] {
+        std::fs::remove_file(folder.join(format!("{:020}.{kind}", hole.0))).unwrap();
+    }
+    let partition = log.partition_with(topic(1), 0, config);
+    assert_eq!(base_of_read(&partition, Offset(hole.0 + 5)), behind);
+    assert_eq!(all_batches(&partition).len() as i64, 200 - (behind.0 - hole.0) / 10);
+}
+
+/// One that is cut to nothing, with its sidecar gone, has no age that could be told.
+#[test]
+fn a_segment_that_cannot_be_read_keeps_none_before_it() {
+    let mut log = Log::open(FlushMode::Os);
+    let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
+    let partition = log.partition_with(topic(1), 0, config);
+    for number in 0..200 {
+        log.append(&partition, &batch(number, 10));
+    }
+    log.directory().checkpoint().unwrap();
+    let sealed = partition.sealed_segments(Offset(0)).unwrap();
+    drop(partition);
+    log.close_and_reopen();
+    let (damaged, below) = (sealed[1].base_offset, sealed[2].base_offset);
+    let folder = log.folder().join(format!("{}-0", topic(1)));
+    std::fs::remove_file(folder.join(format!("{:020}.sidecar", damaged.0))).unwrap();
+    std::fs::write(folder.join(format!("{:020}.log", damaged.0)), b"").unwrap();
+    let partition = log.partition_with(topic(1), 0, config);
+    let limits = hotlog::retention::Limits { age_ms: Some(0), size_bytes: None };
+    let time = hotlog::retention::PassTime { now_ms: 2_000_000, since: None };
+    let pass = RetentionPass { policy: hotlog::retention::CleanupPolicy::Delete, limits, time };
+    assert_eq!(partition.releasable_below(below, &pass).unwrap(), damaged);
+    assert_eq!(partition.release(Committed::by_manifest(partition.id(), below), &pass).unwrap(), 1);
+    assert_eq!(partition.local_log_start(), damaged);
+    let refused = partition.releasable_below(below, &pass).unwrap_err().to_string();
+    assert!(refused.contains("holds no batch"), "{refused}");
+}
+
 #[test]
 fn a_deleted_topic_is_gone_also_after_a_kill_and_its_successor_starts_afresh() {
     for mode in MODES {
