@@ -13,7 +13,7 @@ use hotlog::partition::{Committed, RetentionPass};
 use hotlog::retention::{CleanupPolicy, Limits, PassTime};
 use hotlog::{LogDirectory, Partition, PartitionId, SealedSegment};
 use tiering::cluster_record::TopicRecord;
-use tiering::local::{LocalLog, LocalSegment, SegmentContent};
+use tiering::local::{LocalLog, LocalSegment, SealedRange, SegmentContent};
 use wire::ids::Offset;
 
 use crate::clock::Clock;
@@ -149,9 +149,11 @@ fn local_segment(segment: SealedSegment) -> LocalSegment {
 }
 
 impl LocalLog for ArchivedLog {
-    fn sealed_segments(&self, from: Offset) -> io::Result<Vec<LocalSegment>> {
-        let sealed = self.hot.sealed_segments(from).map_err(io::Error::other)?;
-        Ok(sealed.into_iter().map(local_segment).collect())
+    fn sealed_ranges(&self, from: Offset) -> io::Result<Vec<SealedRange>> {
+        let sealed = self.hot.sealed_ranges(from).map_err(io::Error::other)?;
+        let range =
+            |(base_offset, next_offset, size_bytes)| SealedRange { base_offset, next_offset, size_bytes };
+        Ok(sealed.into_iter().map(range).collect())
     }
 
     fn first_sealed_segment(&self, from: Offset) -> io::Result<Option<LocalSegment>> {

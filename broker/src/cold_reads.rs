@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hotlog::PartitionId;
@@ -140,6 +141,8 @@ pub(crate) struct ColdReads {
     short_kib: AtomicUsize,
     /// Shared with those that the store has not answered for long.
     unanswered: Arc<()>,
+    /// When a read last came to a good end.
+    answered: Mutex<Option<Instant>>,
     stop: CancellationToken,
 }
 
@@ -159,6 +162,7 @@ impl ColdReads {
             budget: Arc::new(Semaphore::new(COLD_READS_BYTES / 1024)),
             short_kib: AtomicUsize::new(0),
             unanswered: Arc::new(()),
+            answered: Mutex::default(),
             stop,
         }
     }
@@ -222,6 +226,17 @@ impl ColdReads {
     /// Whether the store leaves any read without an answer.
     pub(crate) fn has_unanswered(&self) -> bool {
         Arc::strong_count(&self.unanswered) > 1
+    }
+
+    /// Notes that a read has come to a good end: the store is there, however long others take on a slow link.
+    pub(crate) fn note_answered(&self) {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether no read has come to a good end for so long, or ever.
+    pub(crate) fn is_silent_for(&self, time: Duration) -> bool {
+        let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.is_none_or(|at| at.elapsed() >= time)
     }
 
     /// A read's share of what all of them may hold. Only reads that are wanted right now hold up those that wait for theirs.

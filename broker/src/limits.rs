@@ -59,6 +59,9 @@ pub(crate) const COLD_READ_KEPT: Duration = Duration::from_secs(30);
 pub(crate) const COLD_FAILURE_KEPT: Duration = Duration::from_secs(2);
 /// A store that takes longer than this for the first bytes of a read is an alarm.
 pub(crate) const STORE_SILENT_AFTER: Duration = Duration::from_secs(5);
+/// It is none for so long after any read has come to a good end: over a slow link each may take longer than that, and who reads one
+/// after the other begins the next as the one before ends.
+pub(crate) const STORE_ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 /// Fetch sessions kept, as Kafka's `max.incremental.fetch.session.cache.slots`.
 pub(crate) const MAX_FETCH_SESSIONS: usize = 1_000;
 /// Partitions that all fetch sessions remember together: some 200 bytes each.

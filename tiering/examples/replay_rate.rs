@@ -18,7 +18,7 @@ use hotlog::producers::ProducerStates;
 use hotlog::sidecar::Sidecar;
 use rand::RngExt as _;
 use tiering::cluster_record::{ClusterIdentity, TopicRecord};
-use tiering::local::{LocalLog, LocalSegment, SegmentContent};
+use tiering::local::{LocalLog, LocalSegment, SealedRange, SegmentContent};
 use tiering::manifest::Committed;
 use tiering::store::{StoreKey, StoreUrl, open_store};
 use tiering::{PartitionId, PartitionPolicy, Tier, TierOptions};
@@ -98,19 +98,29 @@ impl SegmentContent for Repeated {
 }
 
 impl LocalLog for RepeatedLog {
-    fn sealed_segments(&self, from: Offset) -> std::io::Result<Vec<LocalSegment>> {
+    fn sealed_ranges(&self, from: Offset) -> std::io::Result<Vec<SealedRange>> {
+        let first = self.first_sealed_segment(from)?;
+        let range = |segment: LocalSegment| SealedRange {
+            base_offset: segment.base_offset,
+            next_offset: segment.next_offset,
+            size_bytes: segment.size_bytes,
+        };
+        Ok(first.map(range).into_iter().collect())
+    }
+
+    fn first_sealed_segment(&self, from: Offset) -> std::io::Result<Option<LocalSegment>> {
         let segment = from.0 / offsets_per_segment();
         if segment >= self.segments {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let content = make(segment);
-        Ok(vec![LocalSegment {
+        Ok(Some(LocalSegment {
             base_offset: Offset(segment * offsets_per_segment()),
             next_offset: Offset((segment + 1) * offsets_per_segment()),
             leader_epoch: LeaderEpoch(1),
             size_bytes: content.bytes.len() as u64,
             content: Arc::new(content),
-        }])
+        }))
     }
 
     fn last_stable_offset(&self) -> Offset {

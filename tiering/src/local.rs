@@ -26,6 +26,17 @@ pub struct LocalSegment {
     pub content: Arc<dyn SegmentContent>,
 }
 
+/// Where a sealed segment is, as far as it is known without opening it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SealedRange {
+    /// First offset of the segment.
+    pub base_offset: Offset,
+    /// Where the next segment starts: its own end lies before that where there is a hole between them.
+    pub next_offset: Offset,
+    /// Size of its batches in bytes.
+    pub size_bytes: u64,
+}
+
 /// The bytes of a sealed segment. They never change; reading blocks, so it happens on threads that may.
 pub trait SegmentContent: Send + Sync + fmt::Debug {
     /// Fills `buffer` from `position`; fewer bytes than wanted is an error.
@@ -37,14 +48,13 @@ pub trait SegmentContent: Send + Sync + fmt::Debug {
 /// One partition of the hot log. A log is let go of segment by segment, each of which was found to be, byte for byte, what
 /// the manifest names: never by offset alone, since a log may have been brought back from a copy and gone on by itself.
 pub trait LocalLog: Send + Sync + fmt::Debug {
-    /// Sealed segments that are durable (below the hot log's cut), oldest first, from the one that holds `from` on.
+    /// Sealed segments that are durable (below the hot log's cut), oldest first, from the one that holds `from` on. None of
+    /// them is opened: it is asked at every tick, and of a store that is away long there are more than may be open.
     /// Blocks on the disk.
-    fn sealed_segments(&self, from: Offset) -> std::io::Result<Vec<LocalSegment>>;
-    /// The first of these. A log on disk opens no other file for it, since who reads a long log goes segment by segment.
-    /// Blocks on the disk.
-    fn first_sealed_segment(&self, from: Offset) -> std::io::Result<Option<LocalSegment>> {
-        Ok(self.sealed_segments(from)?.into_iter().next())
-    }
+    fn sealed_ranges(&self, from: Offset) -> std::io::Result<Vec<SealedRange>>;
+    /// The first of these that ends behind `from` by its own account. A log on disk opens no other file for it, since who
+    /// reads a long log goes segment by segment. Blocks on the disk.
+    fn first_sealed_segment(&self, from: Offset) -> std::io::Result<Option<LocalSegment>>;
     /// Nothing at or above this offset is archived.
     fn last_stable_offset(&self) -> Offset;
     /// The first offset that readers may ask for.

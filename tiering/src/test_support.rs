@@ -2,7 +2,7 @@
 //!
 //! Owns: how such things are made. Does not own: any test, a store (`store::memory`), its faults (`store::faulty`).
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use wire::batch::{BatchBuilder, BatchHeader, BatchOptions, NewRecord};
 use wire::ids::{LeaderEpoch, Offset, TopicId};
 
 use crate::cluster_record::ClusterIdentity;
-use crate::local::{LocalLog, LocalSegment, SegmentContent};
+use crate::local::{LocalLog, LocalSegment, SealedRange, SegmentContent};
 use crate::manifest::Committed;
 use crate::object::{BlockCodec, LogIdentity, Packed, Packer};
 use crate::seams::{AttemptId, Seams};
@@ -206,6 +206,10 @@ pub(crate) struct MemoryLog {
     pub(crate) releases: Mutex<Vec<i64>>,
     /// The first offset of a segment whose files cannot be opened; none when negative.
     pub(crate) unreadable: AtomicI64,
+    /// Whether local limits keep all that there is.
+    pub(crate) keeps_all: AtomicBool,
+    /// How often a segment was opened.
+    pub(crate) opened: AtomicI64,
     /// What it was told of a store that has other records.
     pub(crate) disagreement: Mutex<Option<String>>,
 }
@@ -221,6 +225,7 @@ impl MemoryLog {
     }
 
     fn open(&self, segment: &TestSegment) -> std::io::Result<LocalSegment> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
         match segment.base_offset.0 == self.unreadable.load(Ordering::Relaxed) {
             true => Err(std::io::Error::other("input/output error")),
             false => Ok(segment.local()),
@@ -234,9 +239,16 @@ impl MemoryLog {
 }
 
 impl LocalLog for MemoryLog {
-    fn sealed_segments(&self, from: Offset) -> std::io::Result<Vec<LocalSegment>> {
+    fn sealed_ranges(&self, from: Offset) -> std::io::Result<Vec<SealedRange>> {
         let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
-        segments.iter().filter(|segment| segment.next_offset > from).map(|each| self.open(each)).collect()
+        let behind = segments.iter().skip(1).map(|segment| segment.base_offset);
+        let ends = behind.chain(segments.last().map(|segment| segment.next_offset));
+        let ranges = segments.iter().zip(ends).map(|(segment, next_offset)| SealedRange {
+            base_offset: segment.base_offset,
+            next_offset,
+            size_bytes: segment.bytes.len() as u64,
+        });
+        Ok(ranges.filter(|range| range.next_offset > from).collect())
     }
 
     fn first_sealed_segment(&self, from: Offset) -> std::io::Result<Option<LocalSegment>> {
@@ -271,7 +283,7 @@ impl LocalLog for MemoryLog {
     }
 
     fn release_wanted(&self, below: Offset) -> std::io::Result<Offset> {
-        Ok(below)
+        Ok(if self.keeps_all.load(Ordering::Relaxed) { Offset(0) } else { below })
     }
 
     fn disagree(&self, why: Option<String>) {

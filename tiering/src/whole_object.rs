@@ -1,7 +1,7 @@
 //! One live object read from front to end and checked against its row in the manifest, down to the batches.
 //!
 //! Owns: the walk, and what counts as whole. Does not own: who asks (`admin::verify`, the engine's second look at
-//! damaged objects), retries. An object is fetched block by block, so memory stays small.
+//! damaged objects and its first where a local copy is damaged), retries. An object is fetched block by block, so memory stays small.
 
 use std::ops::Range;
 
@@ -25,6 +25,16 @@ pub(crate) enum Fault {
     /// What it gives out is damaged.
     #[error(transparent)]
     Object(#[from] ObjectError),
+}
+
+impl Fault {
+    /// Whether it is the object's own, and not that of a store that does not give it out now.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Fault::Store(error) => error.is_not_found(),
+            Fault::Object(_) => true,
+        }
+    }
 }
 
 /// The object that a row names.

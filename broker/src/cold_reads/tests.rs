@@ -1,7 +1,5 @@
 //! Reads that outlive their fetches, against stores that answer when the test says so.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::sync::oneshot;
@@ -267,4 +265,14 @@ async fn a_fetch_that_is_given_its_read_at_once_is_not_woken_by_it() {
     end.send(found(2)).unwrap();
     in_time(&wanted.waiter.notify).await;
     assert_eq!(told(reads.take_or_begin(&wanted, never).await), 2);
+}
+
+#[tokio::test]
+async fn a_store_that_answers_any_read_is_not_silent() {
+    let (reads, short) = (reads(), Duration::from_millis(20));
+    assert!(reads.is_silent_for(short), "nothing was ever read");
+    reads.note_answered();
+    assert!(!reads.is_silent_for(Duration::from_secs(60)));
+    tokio::time::sleep(short).await;
+    assert!(reads.is_silent_for(short));
 }

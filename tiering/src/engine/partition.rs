@@ -25,7 +25,7 @@ use super::status::{Counters, PartitionStatus};
 use super::{Engine, TierState};
 use crate::archiver::{Blocked, Committer, LagClock, ManifestView, Step, UploadError, View, next_step};
 use crate::limits::{ARCHIVER_TICK, RETENTION_TICK};
-use crate::local::{LocalLog, LocalSegment};
+use crate::local::{LocalLog, LocalSegment, SealedRange};
 use crate::manifest::{CommitError, Committed, ManifestError, PartitionEdit};
 use crate::object::LogIdentity;
 use crate::replay::Source;
@@ -198,7 +198,7 @@ async fn work(engine: &Arc<Engine>, tiered: &Arc<Tiered>) {
     let committer = loop {
         match open(engine, tiered, writer_epoch).await {
             Ok(committer) => break committer,
-            Err(error) => fail(engine, tiered, &error.into(), &mut backoff).await,
+            Err(error) => crate::timers::sleep(fail(engine, tiered, &error.into(), &mut backoff)).await,
         }
     };
     let mut keeper = Keeper {
@@ -210,6 +210,7 @@ async fn work(engine: &Arc<Engine>, tiered: &Arc<Tiered>) {
         confirmed: None,
         looks: Looks::new(),
         agreement: Agreement::new(tiered.local.local_log_start()),
+        own_end: None,
     };
     let mut backoff = Backoff::for_partition(&engine.seams);
     while !engine.is_refused() {
@@ -229,7 +230,13 @@ async fn work(engine: &Arc<Engine>, tiered: &Arc<Tiered>) {
                 engine.state.send_replace(TierState::Refused { reason });
                 return;
             }
-            Err(error) => fail(engine, tiered, &error, &mut backoff).await,
+            Err(error) => {
+                let pause = fail(engine, tiered, &error, &mut backoff);
+                match error {
+                    StepError::Blocked(_) => crate::timers::sleep(pause).await,
+                    _ => keeper.release_for(pause).await,
+                }
+            }
         }
     }
 }
@@ -239,8 +246,8 @@ async fn open(engine: &Engine, tiered: &Tiered, writer_epoch: u64) -> Result<Com
     Committer::open(engine.store.clone(), log, (writer_epoch, engine.seams.clone()), view).await
 }
 
-/// Shows a failure and waits, longer each time.
-async fn fail(engine: &Engine, tiered: &Tiered, error: &StepError, backoff: &mut Backoff) {
+/// Shows a failure, and says how long to wait: longer each time.
+fn fail(engine: &Engine, tiered: &Tiered, error: &StepError, backoff: &mut Backoff) -> Duration {
     Counters::add(&engine.metrics.copy_errors, 1);
     let pause = backoff.next_pause();
     tracing::warn!(
@@ -252,7 +259,7 @@ async fn fail(engine: &Engine, tiered: &Tiered, error: &StepError, backoff: &mut
     );
     tiered.show(|shown| shown.trouble = Some(error.to_string()));
     tiered.looked.send_replace(true);
-    crate::timers::sleep(pause).await;
+    pause
 }
 
 /// The state of one partition's work.
@@ -267,19 +274,52 @@ struct Keeper {
     confirmed: Option<TrustedClock>,
     looks: Looks,
     agreement: Agreement,
+    /// Where the segment ends that the manifest's end seems to lie in, once it was opened for that.
+    own_end: Option<(SealedRange, Offset)>,
 }
 
 impl Keeper {
-    /// Waits for news, or for the tick; the tick grows with the number of partitions.
+    /// How often to look for something to do: it grows with the number of partitions.
+    fn tick(&self) -> Duration {
+        ARCHIVER_TICK.max(Duration::from_millis(self.engine.partition_count() as u64))
+    }
+
+    /// Waits for news, or for the tick.
     async fn pause(&self) {
-        let tick = ARCHIVER_TICK.max(Duration::from_millis(self.engine.partition_count() as u64));
-        let _ = crate::timers::timeout(tick, self.tiered.wake.notified()).await;
+        let _ = crate::timers::timeout(self.tick(), self.tiered.wake.notified()).await;
+    }
+
+    /// Waits until a step that failed is tried again. What fails is the store as a rule, and the longer it does, the more the
+    /// disk needs what local copies take: which of them may go is known from what is committed already.
+    async fn release_for(&mut self, pause: Duration) {
+        let begun = Instant::now();
+        loop {
+            let left = pause.saturating_sub(crate::timers::since(begun));
+            if left.is_zero() {
+                return;
+            }
+            let more = match self.agreement.may_release() && !self.engine.is_refused() {
+                true => self.release_agreed().await,
+                false => Ok(false),
+            };
+            match more {
+                Ok(true) => {}
+                Ok(false) => crate::timers::sleep(self.tick().min(left)).await,
+                Err(error) => {
+                    if let StepError::Blocked(reason) = error {
+                        self.tiered.tell(Some(reason));
+                    }
+                    // The next step says it again, and waits as long as that asks for.
+                    return;
+                }
+            }
+        }
     }
 
     /// Does one thing; `false` when there is nothing to do.
     async fn step(&mut self) -> Result<bool, StepError> {
         self.note_damaged().await?;
-        let (view, segments) = self.look().await?;
+        let view = self.look().await?;
         let step = next_step(&view);
         let blocked = match step {
             // Other records here than in the store may have other borders too, and are the worse of the two.
@@ -314,10 +354,7 @@ impl Keeper {
                     .await?;
                 true
             }
-            Step::Upload(index) => {
-                self.archive(&segments[index]).await?;
-                true
-            }
+            Step::Upload(index) => self.archive(view.segments[index].0).await?,
         };
         if did || Instant::now() < self.retention_at {
             return Ok(did || more_to_read);
@@ -331,8 +368,8 @@ impl Keeper {
     }
 
     /// Collects what the order-keeper has to see, and the lag while at it.
-    async fn look(&self) -> Result<(View, Vec<LocalSegment>), StepError> {
-        let (manifest, local) = (self.committer.state().clone(), &self.tiered.local);
+    async fn look(&mut self) -> Result<View, StepError> {
+        let (manifest, local) = (self.committer.state().clone(), self.tiered.local.clone());
         let policy = self.tiered.policy.lock().unwrap_or_else(PoisonError::into_inner).0;
         let archive = policy.archive && self.engine.knows_topic(self.tiered.id.topic_id);
         // In this order, and before the disk is waited for: both only rise, and of what a later look found to be let go of, an
@@ -340,7 +377,7 @@ impl Keeper {
         let local_start = local.local_log_start();
         let (log_start, log_end, end) = (local.log_start(), local.log_end(), manifest.end_offset());
         // The disk is not asked while there can be nothing new.
-        let segments = if log_end > end { self.sealed(end).await? } else { Vec::new() };
+        let segments = if log_end > end { self.sealed_beyond(end).await? } else { Vec::new() };
         // What was deleted needs no protection.
         let protected_to = end.max(log_start);
         let waiting = segments.iter().filter(|segment| segment.next_offset > protected_to);
@@ -351,7 +388,7 @@ impl Keeper {
             shown.lag.observe(log_end, protected_to, now_ms);
             (shown.copy_lag_segments, shown.copy_lag_bytes) = (count, bytes);
         });
-        let view = View {
+        Ok(View {
             manifest_start: manifest.start_offset,
             manifest_end: end,
             log_start,
@@ -360,44 +397,108 @@ impl Keeper {
             last_stable_offset: local.last_stable_offset(),
             archive,
             segments: segments.iter().map(|segment| (segment.base_offset, segment.next_offset)).collect(),
+        })
+    }
+
+    /// The sealed segments from the manifest's end on, none of them open.
+    async fn sealed_beyond(&mut self, end: Offset) -> Result<Vec<SealedRange>, StepError> {
+        let mut ranges = self.ask(move |local| local.sealed_ranges(end)).await?;
+        let Some(first) = ranges.first().copied().filter(|first| first.base_offset < end) else {
+            return Ok(ranges);
         };
-        Ok((view, segments))
+        // One that is archived whole seems to reach beyond what is archived where a hole follows it. That is looked up once.
+        let known = self.own_end.filter(|(range, _)| *range == first).map(|(_, own_end)| own_end);
+        let own_end = match known {
+            Some(own_end) => Some(own_end),
+            None => match self.first_sealed(first.base_offset).await {
+                Ok(opened) => {
+                    let opened = opened.filter(|segment| segment.base_offset == first.base_offset);
+                    opened.map(|segment| segment.next_offset)
+                }
+                // Of one that cannot be opened the store has all that there is, if it has one of that place and size.
+                Err(_) if self.is_newest_row(&first, end) => Some(end),
+                Err(error) => return Err(error),
+            },
+        };
+        self.own_end = own_end.map(|own_end| (first, own_end));
+        match own_end {
+            Some(own_end) => ranges[0].next_offset = own_end,
+            // It was let go of between the two questions.
+            None => drop(ranges.remove(0)),
+        }
+        Ok(ranges)
     }
 
-    async fn sealed(&self, from: Offset) -> Result<Vec<LocalSegment>, StepError> {
-        let local = self.tiered.local.clone();
-        let sealed = tokio::task::spawn_blocking(move || local.sealed_segments(from)).await;
-        let sealed = sealed.map_err(|error| StepError::Local(error.to_string()))?;
-        sealed.map_err(|error| StepError::Local(error.to_string()))
+    /// Whether what was archived last begins where a local segment does, is as large, and ends at `end`.
+    fn is_newest_row(&self, range: &SealedRange, end: Offset) -> bool {
+        self.committer.state().segments.last().is_some_and(|row| {
+            row.base_offset == range.base_offset
+                && row.next_offset == end
+                && row.raw_bytes == range.size_bytes
+        })
     }
 
-    /// The first of these, with no other file opened.
+    /// The first sealed segment that ends behind `from`, with no other file opened.
     async fn first_sealed(&self, from: Offset) -> Result<Option<LocalSegment>, StepError> {
-        let local = self.tiered.local.clone();
-        let sealed = tokio::task::spawn_blocking(move || local.first_sealed_segment(from)).await;
-        let sealed = sealed.map_err(|error| StepError::Local(error.to_string()))?;
-        sealed.map_err(|error| StepError::Local(error.to_string()))
+        let sealed = self.ask(move |local| local.first_sealed_segment(from)).await?;
+        // Who goes on from a segment's end must get on.
+        Ok(sealed.filter(|segment| segment.next_offset > from))
     }
 
-    /// One segment: adopted or uploaded, then committed, then released.
-    async fn archive(&mut self, segment: &LocalSegment) -> Result<(), StepError> {
+    /// Asks the local log, on a thread that may wait for the disk.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn LocalLog) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, StepError> {
+        let local = self.tiered.local.clone();
+        let answer = tokio::task::spawn_blocking(move || question(&*local)).await;
+        let answer = answer.map_err(|error| StepError::Local(error.to_string()))?;
+        answer.map_err(|error| StepError::Local(error.to_string()))
+    }
+
+    /// A log that lists a segment and hands out one behind it instead would be asked for ever, and nobody would know. It may
+    /// do so only of what it has let go of meanwhile: where it was cut, what it has follows on without a hole.
+    fn check_handed_out(&self, base_offset: Offset, opened: Option<&LocalSegment>) -> Result<(), StepError> {
+        let local = &self.tiered.local;
+        let behind = opened.map(|segment| segment.base_offset).filter(|base| *base > base_offset);
+        match behind {
+            Some(behind) if local.local_log_start().max(local.log_start()) <= base_offset => {
+                let (base, behind) = (base_offset.0, behind.0);
+                let why = format!("it lists segment {base}, and hands out none before segment {behind}");
+                Err(StepError::Local(why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One segment: adopted or uploaded, then committed, then released. `false` when it is not the same any more.
+    async fn archive(&mut self, base_offset: Offset) -> Result<bool, StepError> {
         let engine = self.engine.clone();
         let slot = engine.uploads.acquire().await;
+        // Opened in its turn only: or else every partition held files for as long as it waits, and a store may be away for
+        // hours.
+        let opened = self.first_sealed(base_offset).await?;
+        self.check_handed_out(base_offset, opened.as_ref())?;
+        // The wait may have been long: the log may have been cut meanwhile, and have other segments by now.
+        let stable_to = self.tiered.local.last_stable_offset();
+        let is_due =
+            |segment: &LocalSegment| segment.base_offset == base_offset && segment.next_offset <= stable_to;
+        let Some(segment) = opened.filter(is_due) else { return Ok(false) };
         let log = &self.tiered.source.log;
         Counters::add(&engine.metrics.copy_requests, 1);
-        let adopted = if self.may_adopt { engine.uploader.adopt(log, segment).await? } else { None };
+        let adopted = if self.may_adopt { engine.uploader.adopt(log, &segment).await? } else { None };
         let packed = match adopted {
             Some(packed) => packed,
             None => {
                 // A failure from here on may leave a whole object behind.
                 self.may_adopt = true;
-                engine.uploader.upload(log, segment).await?
+                engine.uploader.upload(log, &segment).await?
             }
         };
         drop(slot);
         self.committer.add_segment(&packed).await?;
         if self.committer.has(&packed.identity) {
-            self.agreement.sent(segment);
+            self.agreement.sent(&segment);
         }
         self.may_adopt = false;
         Counters::add(&engine.metrics.copy_bytes, packed.object_bytes);
@@ -410,6 +511,6 @@ impl Keeper {
             "segment is in the store"
         );
         self.release_known();
-        Ok(())
+        Ok(true)
     }
 }

@@ -50,7 +50,8 @@ impl Source {
         Source { partition, log, view, damaged: Mutex::new(Vec::new()) }
     }
 
-    fn note_damaged(&self, attempt: AttemptId) {
+    /// Remembers an object that was found damaged.
+    pub(crate) fn note_damaged(&self, attempt: AttemptId) {
         let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
         if damaged.len() < DAMAGED_WAITING && !damaged.contains(&attempt) {
             damaged.push(attempt);

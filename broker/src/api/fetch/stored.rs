@@ -14,7 +14,7 @@ use wire::ids::Offset;
 
 use crate::broker::Broker;
 use crate::cold_reads::{Outcome, SILENT_STORE};
-use crate::limits::STORE_SILENT_AFTER;
+use crate::limits::{STORE_ANSWERED_WITHIN, STORE_SILENT_AFTER};
 use crate::partition::Partition;
 
 /// What is read.
@@ -44,14 +44,23 @@ impl StoredRead {
                     drop(unanswered);
                     let reads = &self.broker.cold_reads;
                     // One that failed says so to its reader, and the alarm goes when the store answers again.
-                    if outcome.is_ok() && !reads.has_unanswered() {
-                        self.broker.clear_alarm(SILENT_STORE);
+                    if outcome.is_ok() {
+                        reads.note_answered();
+                        if !reads.has_unanswered() {
+                            self.broker.clear_alarm(SILENT_STORE);
+                        }
                     }
                     return outcome;
                 }
                 () = tokio::time::sleep(STORE_SILENT_AFTER) => {
+                    // A link over which every read takes long is no silent store, as long as any of them comes to its end.
+                    let reads = &self.broker.cold_reads;
+                    if !reads.is_silent_for(STORE_ANSWERED_WITHIN) {
+                        unanswered = None;
+                        continue;
+                    }
                     if unanswered.is_none() {
-                        unanswered = Some(self.broker.cold_reads.count_unanswered());
+                        unanswered = Some(reads.count_unanswered());
                     }
                     self.broker.raise_alarm(SILENT_STORE, self.complaint(begun.elapsed()));
                 }

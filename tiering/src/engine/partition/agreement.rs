@@ -8,7 +8,8 @@
 //! says: histories that have parted do not meet again. What is to be let go of is read once, unless this process sent it,
 //! and its checksum is held against the row's; the newest of it first, for the same reason. One segment is read at a step,
 //! so that disk space comes free as it goes and uploads need not wait for the rest. What cannot be read stays, and is
-//! shown; nothing but a disagreement stops the other steps.
+//! shown, unless a newer copy was the store's and the object is read whole instead; nothing but a disagreement stops the
+//! other steps.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,19 +22,35 @@ use crate::archiver::{Blocked, UploadError};
 use crate::limits::{QUARANTINE_LOOK, RELEASE_TICK};
 use crate::local::LocalSegment;
 use crate::manifest::{SegmentRow, load_spilled};
+use crate::whole_object;
+
+/// Times that the newest archived copy cannot be opened before the other steps go on without it.
+const COMPARE_TRIES: u32 = 3;
+/// Copies that are tried, from the newest on, in search of one that can be read, before those that may go have their turn.
+const NEWEST_TRIES: usize = 4;
 
 /// How far the log and the store were found to be the same.
 #[derive(Debug)]
 pub(super) struct Agreement {
     /// Whether the newest row was held against the log, and what came of it.
     compared: bool,
+    /// Times that it could not be.
+    failed_compares: u32,
+    /// When it is tried again, once other steps go on without it.
+    compare_at: Instant,
+    /// Why it could not be, where other steps go on without it.
+    uncompared: Option<String>,
     diverged: Option<Diverged>,
     /// Every local segment below is what the manifest names.
     agreed_to: Offset,
     /// Segments that this process sent, above that: first offset, one past the last.
     sent: BTreeMap<Offset, Offset>,
-    /// Whether the newest of what the store has was read, or needs no reading.
+    /// Whether the newest of what the store has was read, or needs no reading, or cannot be for now.
     newest_read: bool,
+    /// How many of the newest could not be, and were passed over for older ones.
+    passed_over: usize,
+    /// Below that, log and store are one history: the segment that ends there was read, and is the store's byte for byte.
+    same_below: Option<Offset>,
     /// Below which offset local limits let go of copies, as they said last.
     wanted: Offset,
     /// When local limits are asked again.
@@ -65,15 +82,37 @@ impl Agreement {
     pub(super) fn new(local_start: Offset) -> Self {
         Agreement {
             compared: false,
+            failed_compares: 0,
+            compare_at: Instant::now(),
+            uncompared: None,
             diverged: None,
             agreed_to: local_start,
             sent: BTreeMap::new(),
             newest_read: false,
+            passed_over: 0,
+            same_below: None,
             wanted: local_start,
             due: Instant::now(),
             paused_until: Instant::now(),
             kept: None,
         }
+    }
+
+    /// Whether copies may go: the log was held against the store, or cannot be for now, and nothing was found that differs.
+    /// Each of them is read before, either way.
+    pub(super) fn may_release(&self) -> bool {
+        (self.compared || self.failed_compares >= COMPARE_TRIES) && self.diverged.is_none()
+    }
+
+    /// Begins the search anew for the newest copy that is what it was.
+    fn seek_newest(&mut self) {
+        (self.newest_read, self.passed_over) = (false, 0);
+    }
+
+    /// Goes on with the next older copy, as far as that is worth it.
+    fn pass_over(&mut self) {
+        self.passed_over += 1;
+        self.newest_read = self.passed_over >= NEWEST_TRIES;
     }
 
     /// Notes a segment that this process sent, so that its bytes are the store's.
@@ -103,8 +142,12 @@ impl Agreement {
 
     /// Says why copies stay from where they are agreed, and looks again much later.
     fn keep(&mut self, why: String) {
+        self.keep_for(QUARANTINE_LOOK, why);
+    }
+
+    fn keep_for(&mut self, pause: Duration, why: String) {
         self.kept = Some((self.agreed_to, why));
-        self.pause(QUARANTINE_LOOK);
+        self.pause(pause);
     }
 }
 
@@ -141,20 +184,59 @@ fn standing(local: &LocalSegment, rows: &[SegmentRow]) -> Standing {
 }
 
 impl Keeper {
-    /// Holds the newest row against the log, once, and says what is wrong for as long as it is.
+    /// Holds the newest row against the log, until that was done once, and says what is wrong for as long as it is.
     pub(super) async fn compare(&mut self) -> Result<Option<Blocked>, StepError> {
-        if !self.agreement.compared {
-            if let Some(row) = self.committer.state().segments.last().copied() {
-                let holder = self.first_sealed(Offset(row.next_offset.0 - 1)).await?;
-                let local_start = self.tiered.local.local_log_start();
-                if let Some(diverged) = differs(&row, local_start, holder.as_ref()) {
-                    let first = self.first_that_differs(local_start).await?;
-                    self.agreement.diverged = Some(first.unwrap_or(diverged));
+        if !self.agreement.compared && Instant::now() >= self.agreement.compare_at {
+            match self.compare_newest().await {
+                Ok(()) => (self.agreement.compared, self.agreement.uncompared) = (true, None),
+                // That they differ is known; from where on is sought again, and the log takes no records meanwhile.
+                Err(_) if self.agreement.diverged.is_some() => {}
+                Err(StepError::Local(error)) if self.agreement.failed_compares + 1 >= COMPARE_TRIES => {
+                    self.go_on_uncompared(&error);
+                }
+                Err(error) => {
+                    self.agreement.failed_compares += 1;
+                    return Err(error);
                 }
             }
-            self.agreement.compared = true;
         }
         Ok(self.agreement.diverged.map(|diverged| self.blocked_by(diverged)))
+    }
+
+    /// What the store has and this process did not send, from the newest on. What was sent says nothing of another history.
+    fn newest_unsent(&self) -> impl Iterator<Item = &SegmentRow> {
+        let rows = self.committer.state().segments.iter().rev();
+        rows.filter(move |row| !self.agreement.sent.contains_key(&row.base_offset))
+    }
+
+    async fn compare_newest(&mut self) -> Result<(), StepError> {
+        let Some(row) = self.newest_unsent().next().copied() else { return Ok(()) };
+        let mut holder = self.first_sealed(Offset(row.next_offset.0 - 1)).await?;
+        if holder.as_ref().is_none_or(|local| local.base_offset >= row.next_offset) {
+            // One that ends short of the row is passed over by that, and is no hole.
+            let shorter = self.first_sealed(row.base_offset).await?;
+            holder = shorter.filter(|local| local.base_offset < row.next_offset).or(holder);
+        }
+        let local_start = self.tiered.local.local_log_start();
+        if let Some(diverged) = differs(&row, local_start, holder.as_ref()) {
+            self.agreement.diverged = Some(diverged);
+            let first = self.first_that_differs(local_start).await?;
+            self.agreement.diverged = Some(first.unwrap_or(diverged));
+        }
+        Ok(())
+    }
+
+    /// A copy that the disk does not give out says nothing of a history, and what only the log has is not to wait for it: it
+    /// is asked for now and then. Nothing is let go of unread, for all that.
+    fn go_on_uncompared(&mut self, error: &str) {
+        let (topic_id, partition) = (self.tiered.id.topic_id, self.tiered.id.partition);
+        if self.agreement.uncompared.is_none() {
+            tracing::warn!(%topic_id, partition, %error, "the newest archived copy cannot be held against the store");
+        }
+        self.agreement.failed_compares = COMPARE_TRIES;
+        self.agreement.compare_at = crate::timers::after(RELEASE_TICK);
+        let why = format!("the newest local copy that is archived cannot be held against the store: {error}");
+        self.agreement.uncompared = Some(why);
     }
 
     /// The first local segment that differs from the store's, as far as can be told without reading it: from there on, what is
@@ -194,7 +276,8 @@ impl Keeper {
     /// Lets go of what is agreed, as far as it needs no reading.
     pub(super) fn release_known(&mut self) {
         self.agreement.extend(self.tiered.local.local_log_start());
-        let why = self.agreement.kept.as_ref().map(|(_, why)| why.clone());
+        let kept = self.agreement.kept.as_ref().map(|(_, why)| why);
+        let why = kept.or(self.agreement.uncompared.as_ref()).cloned();
         self.tiered.show(|shown| shown.kept_copies = why);
         self.tiered.release(self.committer.committed(self.agreement.agreed_to));
     }
@@ -211,10 +294,7 @@ impl Keeper {
                 return Ok(false);
             }
             self.agreement.due = crate::timers::after(RELEASE_TICK);
-            let local = self.tiered.local.clone();
-            let wanted = tokio::task::spawn_blocking(move || local.release_wanted(end)).await;
-            let wanted = wanted.map_err(|error| StepError::Local(error.to_string()))?;
-            self.agreement.wanted = wanted.map_err(|error| StepError::Local(error.to_string()))?;
+            self.agreement.wanted = self.ask(move |local| local.release_wanted(end)).await?;
             self.agreement.kept = None;
             if self.agreement.wanted <= self.agreement.agreed_to {
                 return Ok(false);
@@ -229,23 +309,31 @@ impl Keeper {
         }
     }
 
-    /// Reads the newest segment that the store has, unless this process sent it: where it is the same, so is what is before,
-    /// or it was damaged.
+    /// Reads the newest segment that the store has and this process did not send: where it is the same, so is what is before,
+    /// or it was damaged. One that cannot be read says nothing, and the next older one says as much as it would have.
     async fn agree_on_newest(&mut self) -> Result<bool, StepError> {
-        let log_start = self.tiered.local.log_start();
-        // Once, also where it cannot be read: it has its turn again, and nothing else waits for it.
-        self.agreement.newest_read = true;
-        if let Some(row) = self.committer.state().segments.last().copied()
-            && row.next_offset > log_start
-            && !self.agreement.sent.contains_key(&row.base_offset)
-            && let Some(local) = self.first_sealed(Offset(row.next_offset.0 - 1)).await?
-            && is_alike(&local, &row)
-        {
-            match self.has_the_bytes_of(&local, &row).await {
-                Ok(true) if !row.quarantined => self.agreement.sent(&local),
-                Ok(false) => return Err(self.diverge_before(&local).await),
-                Ok(true) | Err(_) => {}
+        let floor = self.tiered.local.log_start().max(self.agreement.agreed_to);
+        let newest = self.newest_unsent().nth(self.agreement.passed_over).copied();
+        let Some(row) = newest.filter(|row| row.next_offset > floor) else {
+            self.agreement.newest_read = true;
+            return Ok(true);
+        };
+        // Nothing waits for it: it has its turn again.
+        let local = self.first_sealed(Offset(row.next_offset.0 - 1)).await.ok().flatten();
+        let Some(local) = local.filter(|local| is_alike(local, &row)) else {
+            self.agreement.pass_over();
+            return Ok(true);
+        };
+        match self.has_the_bytes_of(&local, &row).await {
+            Ok(true) => {
+                self.agreement.newest_read = true;
+                self.agreement.same_below = Some(row.next_offset);
+                if !row.quarantined {
+                    self.agreement.sent(&local);
+                }
             }
+            Ok(false) => return Err(self.diverge_before(&local).await),
+            Err(_) => self.agreement.pass_over(),
         }
         Ok(true)
     }
@@ -284,19 +372,30 @@ impl Keeper {
         let is_agreed = match standing(&local, &rows) {
             // Nobody may ask for it any more, whatever the store has.
             _ if local.next_offset <= log_start => true,
-            // The object is noted as damaged: the copy here may be the only good one.
-            Standing::Alike(row) if row.quarantined => false,
+            // The copy here may be the only good one.
+            Standing::Alike(row) if row.quarantined => {
+                let why = format!(
+                    "the object of segment {} is noted as damaged: the local copy stays, as do those behind it, until \
+                     somebody puts a whole object back",
+                    local.base_offset.0
+                );
+                self.agreement.keep_for(RELEASE_TICK, why);
+                return Ok(false);
+            }
             Standing::Alike(row) => match self.has_the_bytes_of(&local, &row).await {
                 Ok(true) => true,
                 Ok(false) => return Err(self.diverge(local.base_offset)),
-                Err(error) => {
-                    let base = local.base_offset.0;
-                    self.agreement.keep(format!(
-                        "the local copy of segment {base} is damaged or cannot be read ({error}): it stays, as do those \
-                         behind it; the store has this segment"
-                    ));
-                    return Ok(false);
-                }
+                Err(error) => match self.may_do_without(&row).await {
+                    Ok(()) => true,
+                    Err(why_not) => {
+                        let base = local.base_offset.0;
+                        self.agreement.keep(format!(
+                            "the local copy of segment {base} is damaged or cannot be read ({error}): it stays, as do \
+                             those behind it; {why_not}"
+                        ));
+                        return Ok(false);
+                    }
+                },
             },
             Standing::Other => return Err(self.diverge(local.base_offset)),
             Standing::Unknown => false,
@@ -308,6 +407,30 @@ impl Keeper {
         self.agreement.agreed_to = self.agreement.agreed_to.max(local.next_offset);
         self.agreement.extend(self.tiered.local.local_log_start());
         Ok(true)
+    }
+
+    /// Whether a damaged copy may go: the store's object is what it was, if a newer one is, and is read whole before that. An
+    /// error says why not.
+    async fn may_do_without(&mut self, row: &SegmentRow) -> Result<(), String> {
+        if self.agreement.same_below.is_none_or(|below| row.next_offset > below) {
+            if self.agreement.same_below.is_none() {
+                // A newer one that could not be read then may be by the time this one has its turn again.
+                self.agreement.seek_newest();
+            }
+            return Err("the store has this segment".to_owned());
+        }
+        let (engine, log) = (&self.engine, &self.tiered.source.log);
+        if let Err(fault) = whole_object::check(&*engine.store, log, row).await {
+            if fault.is_damage() {
+                // Once that is noted, it is read ever less often until it is whole.
+                self.tiered.source.note_damaged(row.attempt);
+            }
+            return Err(format!("nor is what the store has of it known to be whole ({fault})"));
+        }
+        let (topic_id, partition) = (self.tiered.id.topic_id, self.tiered.id.partition);
+        let base_offset = row.base_offset.0;
+        tracing::warn!(%topic_id, partition, base_offset, "a damaged local copy goes: the store's object is whole");
+        Ok(())
     }
 
     fn diverge(&mut self, from: Offset) -> StepError {

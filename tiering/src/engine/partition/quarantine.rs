@@ -1,7 +1,7 @@
 //! Objects that are noted as damaged: the note, another look now and then, and the lifting of the note.
 //!
 //! Owns: both edits of the manifest's `quarantined`, and when a noted object is looked at again.
-//! Does not own: finding damage (`replay` tells of it), what a whole object is (`whole_object`), repair.
+//! Does not own: finding damage (`replay` tells of it, and `agreement`), what a whole object is (`whole_object`), repair.
 //!
 //! Only the owner of the prefix may change a manifest, so `longhaul tier verify`, which anybody may run, lifts nothing:
 //! an operator who put an object back waits for the broker's next look.
@@ -53,7 +53,7 @@ fn whose_turn(rows: &[SegmentRow], after: Option<Offset>) -> Option<SegmentRow> 
 }
 
 impl Keeper {
-    /// Notes objects that readers found damaged, for everybody to see.
+    /// Notes objects that were found damaged, for everybody to see.
     pub(super) async fn note_damaged(&mut self) -> Result<(), StepError> {
         let damaged = self.tiered.source.take_damaged();
         if damaged.is_empty() {

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::running::{all_released, archived, engine, eventually, read_all, topic};
+use wire::ids::Offset;
+
+use super::running::{all_released, archived, engine, eventually, manifest, read_all, topic};
 use crate::engine::Engine;
+use crate::manifest::{Gap, GapReason};
 use crate::store::memory::MemoryStore;
 use crate::store::{Fault, FaultyStore, Operation};
-use crate::test_support::{MemoryLog, PARTITION, POLICY, SMALL, TOPIC, options, seams, segments};
+use crate::test_support::{MemoryLog, PARTITION, POLICY, SMALL, Shape, TOPIC, options, seams, segments};
 
 #[tokio::test]
 async fn an_object_that_is_there_already_is_adopted() {
@@ -28,6 +31,40 @@ async fn an_object_that_is_there_already_is_adopted() {
     archived(&new, &log, "archiving").await;
     assert_eq!(objects(), orphans, "the same bytes were sent again");
     assert_eq!(read_all(&new, 0, 1 << 20).await, log.bytes());
+}
+
+/// The list of local segments lets the one before a hole reach up to the one behind it.
+#[tokio::test]
+async fn a_hole_between_two_segments_is_declared_and_jumped() {
+    let mut made = segments(2, SMALL);
+    made.extend(segments(2, Shape { base_offset: 100, ..SMALL }));
+    let log = MemoryLog::new(made);
+    let engine = engine(Arc::new(MemoryStore::default()), 1).await;
+    archived(&engine, &log, "archiving").await;
+    let gap = Gap { from: Offset(40), to: Offset(100), reason: GapReason::NotArchived };
+    assert_eq!(manifest(&engine).gaps, [gap]);
+    assert_eq!(manifest(&engine).segments.len(), 4);
+    let lag = || {
+        let status = engine.status().partitions.remove(0);
+        (status.copy_lag_segments, status.copy_lag_bytes)
+    };
+    // It is counted at the next look.
+    eventually("no lag", || lag() == (0, 0)).await;
+}
+
+#[tokio::test]
+async fn a_segment_that_is_listed_and_not_handed_out_is_named() {
+    let mut made = segments(3, SMALL);
+    // By its own account there is nothing in it.
+    made[1].next_offset = made[1].base_offset;
+    let log = MemoryLog::new(made);
+    let engine = engine(Arc::new(MemoryStore::default()), 1).await;
+    engine.attach(PARTITION, POLICY, log.clone());
+    let trouble = || engine.status().partitions.remove(0).trouble.unwrap_or_default();
+    eventually("the trouble", || trouble().contains("hands out none before segment 40")).await;
+    // Once the log begins behind it, nobody may ask for it any more.
+    log.log_start.store(40, Ordering::Relaxed);
+    eventually("going on", || all_released(&log) && trouble().is_empty()).await;
 }
 
 #[tokio::test]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use super::running::{all_released, archived, engine, eventually, manifest, read_all, topic};
+use super::running::{all_released, archived, engine, eventually, fetch, manifest, read_all, topic};
 use crate::engine::{Engine, TierState};
 use crate::recover::recover_from;
 use crate::store::memory::MemoryStore;
 use crate::store::{Fault, FaultyStore, Store};
 use crate::test_support::{
-    MemoryLog, PARTITION, POLICY, SMALL, Shape, TOPIC, TestSegment, options, seams, segments,
+    MemoryLog, PARTITION, POLICY, SMALL, Shape, TOPIC, TestSegment, log, options, seams, segment, segments,
 };
 use crate::tier::{OpenTierError, PartitionPolicy, TierOptions};
 
@@ -27,12 +27,26 @@ async fn store_of_six() -> MemoryStore {
 /// Records of random bytes: of the same sizes whatever the seed.
 const PLAIN: Shape = Shape { compressible: false, ..SMALL };
 
+/// The key of what the store has of a segment.
+fn object_of(engine: &Engine, index: usize) -> String {
+    let row = manifest(engine).segments[index];
+    crate::keys::segment(&log(), row.base_offset, row.leader_epoch, row.attempt).to_string()
+}
+
 fn said(log: &MemoryLog) -> Option<String> {
     log.disagreement.lock().unwrap().clone()
 }
 
 fn trouble(engine: &Engine) -> String {
     engine.status().partitions.remove(0).trouble.unwrap_or_default()
+}
+
+/// Damages a copy, or mends one that was.
+fn damage(log: &MemoryLog, index: usize) {
+    let mut segments = log.segments.lock().unwrap();
+    let mut bytes = segments[index].bytes.to_vec();
+    bytes[200] ^= 1;
+    segments[index].bytes = bytes.into();
 }
 
 /// The first three segments as they were, and others behind them.
@@ -98,13 +112,12 @@ async fn what_an_earlier_start_sent_is_let_go_of_once_it_was_read_again() {
     assert_eq!(said(&log), None);
     // The newest was read first; the others go one by one, each before the next is read.
     assert_eq!(*log.releases.lock().unwrap(), [0, 20, 40, 60, 80, 120]);
-    // A copy that is damaged is not what the store has, and no other history either.
+    // A copy that is damaged is not what the store has, and no other history either. It stays as long as the object is gone.
+    let key = object_of(&engine, 4);
+    let object = memory.with(|objects| objects.remove(&key)).unwrap();
     let damaged = MemoryLog::new(segments(7, PLAIN));
-    let bytes = damaged.segments.lock().unwrap()[4].bytes.clone();
-    let mut bytes = bytes.to_vec();
-    bytes[200] ^= 1;
-    damaged.segments.lock().unwrap()[4].bytes = bytes.into();
-    let again = super::running::engine(Arc::new(memory), 3).await;
+    damage(&damaged, 4);
+    let again = super::running::engine(Arc::new(memory.clone()), 3).await;
     again.attach(PARTITION, POLICY, damaged.clone());
     eventually("archiving", || manifest_end(&again) == Some(140)).await;
     assert_eq!(said(&damaged), None);
@@ -113,9 +126,11 @@ async fn what_an_earlier_start_sent_is_let_go_of_once_it_was_read_again() {
     eventually("the note", || trouble(&again).contains("local copy of segment 80 is damaged")).await;
     crate::timers::sleep(Duration::from_secs(60)).await;
     assert_eq!(released(), 80, "what is behind it stays");
-    // Somebody mends it.
-    *damaged.segments.lock().unwrap() = segments(7, PLAIN);
+    eventually("the object's note", || manifest(&again).segments[4].quarantined).await;
+    // The object is put back. Since the newest copy is the store's, so is this one's history, and it can be done without.
+    memory.with(|objects| objects.insert(key.clone(), object.clone()));
     eventually("the rest", || all_released(&damaged)).await;
+    assert_eq!(said(&damaged), None);
     eventually("no note", || trouble(&again).is_empty()).await;
 }
 
@@ -134,6 +149,113 @@ async fn a_copy_that_cannot_be_opened_stops_neither_archiving_nor_retention() {
     eventually("retention", || manifest(&engine).start_offset.0 == 20).await;
     assert_eq!(said(&log), None);
     log.unreadable.store(-1, Ordering::Relaxed);
+    eventually("the rest", || all_released(&log)).await;
+    eventually("no note", || trouble(&engine).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_newest_copy_that_cannot_be_opened_stops_no_archiving() {
+    let memory = store_of_six().await;
+    let log = MemoryLog::new(segments(7, PLAIN));
+    log.unreadable.store(100, Ordering::Relaxed);
+    let engine = engine(Arc::new(memory), 2).await;
+    engine.attach(PARTITION, POLICY, log.clone());
+    eventually("archiving", || manifest_end(&engine) == Some(140)).await;
+    eventually("the note", || trouble(&engine).contains("input/output error")).await;
+    assert_eq!(said(&log), None);
+    log.unreadable.store(-1, Ordering::Relaxed);
+    eventually("the rest", || all_released(&log)).await;
+    eventually("no note", || trouble(&engine).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_newest_copy_that_can_be_opened_late_is_held_against_the_store_then() {
+    let log = MemoryLog::new(gone_on(8, Shape { value_bytes: 90, seed: 50, ..PLAIN }));
+    log.keeps_all.store(true, Ordering::Relaxed);
+    log.unreadable.store(100, Ordering::Relaxed);
+    let engine = engine(Arc::new(store_of_six().await), 2).await;
+    engine.attach(PARTITION, POLICY, log.clone());
+    eventually("archiving", || manifest_end(&engine) == Some(220)).await;
+    eventually("the note", || trouble(&engine).contains("cannot be held against the store")).await;
+    assert_eq!(said(&log), None);
+    log.unreadable.store(-1, Ordering::Relaxed);
+    eventually("the disagreement", || {
+        said(&log).is_some_and(|why| why.contains("other records than this disk from offset 60 on"))
+    })
+    .await;
+    assert_eq!(log.released.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_copy_that_ends_short_of_the_newest_row_is_another_history() {
+    let mut made = segments(5, PLAIN);
+    made.push(segment(Shape { base_offset: 100, batches: 2, ..PLAIN }));
+    made.push(segment(Shape { base_offset: 140, ..PLAIN }));
+    let log = MemoryLog::new(made);
+    log.keeps_all.store(true, Ordering::Relaxed);
+    let engine = engine(Arc::new(store_of_six().await), 2).await;
+    engine.attach(PARTITION, POLICY, log.clone());
+    eventually("the disagreement", || {
+        said(&log).is_some_and(|why| why.contains("other records than this disk from offset 100 on"))
+    })
+    .await;
+    assert_eq!(manifest_end(&engine), Some(120));
+}
+
+#[tokio::test]
+async fn an_archived_copy_before_a_hole_that_cannot_be_opened_stops_no_archiving() {
+    let memory = MemoryStore::default();
+    let first = engine(Arc::new(memory.clone()), 1).await;
+    archived(&first, &MemoryLog::new(segments(2, PLAIN)), "archiving").await;
+    first.close().await;
+    let mut made = segments(2, PLAIN);
+    made.extend(segments(2, Shape { base_offset: 100, ..PLAIN }));
+    let log = MemoryLog::new(made);
+    log.unreadable.store(20, Ordering::Relaxed);
+    let engine = engine(Arc::new(memory), 2).await;
+    engine.attach(PARTITION, POLICY, log.clone());
+    eventually("archiving", || manifest_end(&engine) == Some(140)).await;
+    log.unreadable.store(-1, Ordering::Relaxed);
+    eventually("letting go", || all_released(&log)).await;
+    assert_eq!(said(&log), None);
+}
+
+#[tokio::test]
+async fn a_damaged_copy_goes_also_where_the_newest_is_damaged() {
+    let log = MemoryLog::new(segments(6, PLAIN));
+    (1..6).for_each(|index| damage(&log, index));
+    let engine = engine(Arc::new(store_of_six().await), 2).await;
+    engine.attach(PARTITION, POLICY, log.clone());
+    let released = || log.released.load(Ordering::Relaxed);
+    eventually("what is before the damage goes", || released() == 20).await;
+    eventually("the note", || trouble(&engine).contains("local copy of segment 20 is damaged")).await;
+    // One that was passed over is mended: what is before it is the store's, damaged or not.
+    damage(&log, 4);
+    eventually("what is before the newest goes", || released() == 100).await;
+    eventually("its note", || trouble(&engine).contains("local copy of segment 100 is damaged")).await;
+    damage(&log, 5);
+    eventually("the rest", || all_released(&log)).await;
+    assert_eq!(said(&log), None);
+    eventually("no note", || trouble(&engine).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_copy_whose_object_is_damaged_stays_and_is_named() {
+    let memory = MemoryStore::default();
+    let first = engine(Arc::new(memory.clone()), 1).await;
+    archived(&first, &MemoryLog::new(segments(6, PLAIN)), "archiving").await;
+    let key = object_of(&first, 2);
+    let object = memory.with(|objects| objects.remove(&key)).unwrap();
+    fetch(&first, 40, 1 << 20).await.unwrap_err();
+    eventually("the object's note", || manifest(&first).segments[2].quarantined).await;
+    first.close().await;
+    let engine = engine(Arc::new(memory.clone()), 2).await;
+    let log = MemoryLog::new(segments(6, PLAIN));
+    engine.attach(PARTITION, POLICY, log.clone());
+    let says = "object of segment 40 is noted as damaged";
+    eventually("the copy's note", || trouble(&engine).contains(says)).await;
+    assert_eq!(log.released.load(Ordering::Relaxed), 40);
+    memory.with(|objects| objects.insert(key.clone(), object.clone()));
     eventually("the rest", || all_released(&log)).await;
     eventually("no note", || trouble(&engine).is_empty()).await;
 }

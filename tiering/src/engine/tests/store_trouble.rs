@@ -8,7 +8,7 @@ use super::running::{all_released, archived, assert_sound, engine, eventually, f
 use crate::engine::{Engine, TierState};
 use crate::store::memory::MemoryStore;
 use crate::store::{Fault, FaultyStore, Operation, Right};
-use crate::test_support::{MemoryLog, SMALL, TOPIC, options, seams, segments};
+use crate::test_support::{MemoryLog, PARTITION, POLICY, SMALL, TOPIC, options, seams, segments};
 use crate::tier::{OpenTierError, ReadError};
 
 #[tokio::test]
@@ -79,6 +79,40 @@ async fn a_right_that_is_taken_away_is_named_and_used_again_when_it_is_back() {
         assert_eq!(read_all(&engine, 0, 1 << 20).await, log.bytes());
         assert_sound(&engine, &memory);
     }
+}
+
+/// A store that gives out what it has and takes no segment.
+fn takes_no_segments(memory: MemoryStore) -> Arc<FaultyStore> {
+    Arc::new(FaultyStore::new(Arc::new(memory), |_, operation, key| {
+        let is_upload = operation == Operation::Put && key.ends_with(".seg");
+        if is_upload { Fault::FailBefore } else { Fault::None }
+    }))
+}
+
+#[tokio::test]
+async fn local_copies_go_while_nothing_can_be_sent() {
+    let memory = MemoryStore::default();
+    let first = engine(Arc::new(memory.clone()), 1).await;
+    archived(&first, &MemoryLog::new(segments(30, SMALL)), "archiving").await;
+    first.close().await;
+    let engine = engine(takes_no_segments(memory), 2).await;
+    let log = MemoryLog::new(segments(31, SMALL));
+    engine.attach(PARTITION, POLICY, log.clone());
+    eventually("letting go of the copies", || log.released.load(Ordering::Relaxed) == 600).await;
+    let failed = engine.metrics.read().remote_copy_errors;
+    assert!(failed < 20, "{failed} tries of the next segment for thirty copies: one goes at each");
+}
+
+#[tokio::test]
+async fn segments_that_wait_for_the_store_are_not_held_open() {
+    let engine = engine(takes_no_segments(MemoryStore::default()), 1).await;
+    let log = MemoryLog::new(segments(40, SMALL));
+    engine.attach(PARTITION, POLICY, log.clone());
+    eventually("some tries", || engine.metrics.read().remote_copy_errors >= 3).await;
+    assert_eq!(engine.status().partitions[0].copy_lag_segments, 40);
+    let opened = log.opened.load(Ordering::Relaxed) as u64;
+    let tried = engine.metrics.read().remote_copy_requests;
+    assert!(opened <= tried + 1, "{opened} segments opened to try one {tried} times");
 }
 
 #[tokio::test]
