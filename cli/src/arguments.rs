@@ -148,6 +148,11 @@ pub(crate) enum MirrorVerb {
     /// Run the flows of a topology file
     Run(MirrorRunArguments),
     /// Say where a source offset is on the target
+    ///
+    /// exact N: the same place, nothing is read twice or skipped. ahead N: not copied yet, and the copies end at N. before N: N is
+    /// where the map begins, and the offset lies below; or, where the target has records of its own that were not read at the
+    /// source, N is the first of them, and nothing is skipped from there on. foreign N, with --reverse: the target's record is no
+    /// copy, and N follows the last copied one before it.
     Translate(TranslateArguments),
     /// Promote the target: stop the flow until it is redeclared, and say what a group may read again
     Failover(FlowArguments),

@@ -24,6 +24,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::arguments::{Arguments, Verb};
 
@@ -51,6 +52,7 @@ fn complaint(error: &anyhow::Error) -> String {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     logging::start(arguments.log_format, &arguments.log)?;
     allow_huge_pages();
+    allow_files();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     // A thread with nothing to do lets others run before it sleeps. On a machine that is busy, a client on it, or the kernel on behalf of
     // one, so gets to send what it has, and that is taken in one turn rather than in several, each with its own sleep and wake. On
@@ -63,6 +65,18 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn allow_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(false) {
         tracing::debug!(%error, "huge pages stay turned off");
+    }
+}
+
+/// What a process may open at once is bounded low as a rule, for those that still use `select`, and may be raised by whoever does not: every
+/// client and every segment that is read is a file, and one that cannot be opened poisons a log.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, files = ?limit.current, "the limit of open files stays as it is");
     }
 }
 
