@@ -7,6 +7,12 @@
 //! turns round, and a ring in which it would have to, as between a hub and two others, is none either. Any other ring is
 //! one, and so are a flow onto its own cluster and two flows that copy the same topic between the same two
 //! clusters, because then nothing at run time tells a copy from an original.
+//!
+//! What a pair leaves out are records. Topics it makes all the same, and where one of the two renames what both copy it
+//! makes them without end, though empty: x, s.x, t.s.x and so on. So does any longer walk that turns round, as over a hub
+//! from leaf to leaf and back (`endless`).
+
+mod endless;
 
 use crate::fault::Sink;
 use crate::meeting::{Demand, can_meet};
@@ -25,29 +31,54 @@ pub(crate) fn check(draft: &Draft, faults: &mut Sink) -> usize {
     let mut compared = 0;
     let flows: Vec<(&String, &Placed<Flow>)> =
         draft.flows.iter().filter(|(_, placed)| COURSE.iter().all(|key| placed.says(key))).collect();
+    let mut named = vec![false; flows.len()];
     for (index, (name, flow)) in flows.iter().enumerate() {
         if flow.value.from == flow.value.to && returns(&[&flow.value], &mut compared) {
             let reason = format!("flow.{name}: copies \"{}\" onto itself, without end", flow.value.from);
             faults.suggest(flow.head(), reason, "rename with a prefix that its topics do not match");
+            named[index] = true;
         }
-        for (other_name, other) in &flows[..index] {
+        for (other_index, (other_name, other)) in flows[..index].iter().enumerate() {
             if collide(&flow.value, &other.value, &mut compared) {
                 let reason =
                     format!("flow.{name}: copies topics that flow.{other_name} copies to the same place");
                 faults.suggest(flow.at("topics"), reason, "keep their topics apart");
             }
+            if make_topics_without_end(&flow.value, &other.value, &mut compared) {
+                let reason = format!(
+                    "flow.{name}: copies what flow.{other_name} made of its topics, under ever longer names, without end"
+                );
+                faults.suggest(flow.head(), reason, "name topics that the other's prefix does not match");
+                (named[index], named[other_index]) = (true, true);
+            }
         }
     }
-    let mut rings = Rings { flows: &flows, compared, faults };
+    let mut rings = Rings { flows: &flows, named, compared, faults };
     for start in 0..flows.len() {
         rings.extend(&mut vec![start]);
     }
-    rings.compared
+    let Rings { mut named, mut compared, .. } = rings;
+    let courses: Vec<&Flow> = flows.iter().map(|(_, placed)| &placed.value).collect();
+    for walk in endless::walks(&courses, &mut named, &mut compared) {
+        let reason = format!(
+            "flows {} make topics without end: what comes back to the first is copied again, under ever longer names",
+            names(&flows, &walk)
+        );
+        faults.suggest(flows[walk[0]].1.head(), reason, "name topics that their prefixes do not match");
+    }
+    compared
+}
+
+fn names(flows: &[(&String, &Placed<Flow>)], indices: &[usize]) -> String {
+    let names: Vec<&str> = indices.iter().map(|&index| flows[index].0.as_str()).collect();
+    names.join(", ")
 }
 
 /// The search for rings.
 struct Rings<'s, 'd> {
     flows: &'s [(&'d String, &'d Placed<Flow>)],
+    /// Of each flow, whether it was reported as one of those that go on without end.
+    named: Vec<bool>,
     compared: usize,
     faults: &'s mut Sink,
 }
@@ -82,9 +113,11 @@ impl<'d> Rings<'_, 'd> {
     }
 
     fn report(&mut self, ring: &[usize]) {
-        let names: Vec<&str> = ring.iter().map(|&index| self.flows[index].0.as_str()).collect();
-        let reason =
-            format!("flows {} form a ring: a record would come back and go round again", names.join(", "));
+        ring.iter().for_each(|&index| self.named[index] = true);
+        let reason = format!(
+            "flows {} form a ring: a record would come back and go round again",
+            names(self.flows, ring)
+        );
         let at = self.flows[ring[0]].1.head();
         self.faults.suggest(at, reason, "leave out one of them, or rename with a prefix");
     }
@@ -98,6 +131,12 @@ fn turns_round(behind: &Flow, ahead: &Flow) -> bool {
 fn collide(flow: &Flow, other: &Flow, compared: &mut usize) -> bool {
     let both = [flow, other].map(|flow| Demand { prefix: String::new(), patterns: flow.topics.as_slice() });
     flow.from == other.from && flow.to == other.to && flow.rename == other.rename && can_meet(&both, compared)
+}
+
+/// Whether a pair of opposite flows renames a topic that both have renamed.
+fn make_topics_without_end(flow: &Flow, other: &Flow, compared: &mut usize) -> bool {
+    let renames = [flow, other].iter().any(|flow| flow.rename != Rename::Same);
+    flow.from != flow.to && turns_round(flow, other) && renames && returns(&[other, flow], compared)
 }
 
 /// Whether a topic could pass every flow of the ring twice.

@@ -336,6 +336,25 @@ fn a_rename_that_matches_again_is_still_a_ring() {
 }
 
 #[test]
+fn a_walk_over_a_hub_that_makes_topics_without_end_is_refused_once() {
+    let text = flows(&[
+        ("b", "a", "*", "rename = { prefix = \"b.\" }"),
+        ("a", "b", "c.*", ""),
+        ("c", "a", "*", "rename = { prefix = \"c.\" }"),
+        ("a", "c", "b.*", ""),
+    ]);
+    check_faults(
+        &text,
+        &[
+            "line 10: flows f0, f3, f2, f1 make topics without end: what comes back to the first is copied again, under \
+           ever longer names (name topics that their prefixes do not match)",
+        ],
+    );
+    // What the suggestion asks for: each of the two takes but one kind of the other's topics.
+    parse(&text.replace("\"*\"", "\"orders*\"")).unwrap();
+}
+
+#[test]
 fn a_flow_onto_its_own_cluster_needs_a_rename() {
     parse(&flows(&[("a", "a", "x", "")])).unwrap_err();
     parse(&flows(&[("a", "a", "x", "rename = { prefix = \"copy.\" }")])).unwrap();
