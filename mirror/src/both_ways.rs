@@ -10,13 +10,17 @@
 //!   target   t0 t1 t2 | o0 o1 o2          a reader that has read up to the bar goes on at t2, and reads o0..o2 again
 //! ```
 //!
+//! A flow back that was promoted is no exception. What lies at the target beyond the place that it had looked at was read by
+//! nobody at the source, and if it is redeclared these records come there after all: where readers pass then, nobody goes
+//! back. So they hold readers up until the flow back has copied them.
+//!
 //! Owns: that rule. Does not own: the maps of the two directions (`offset_map`), where the other one is found
 //! (`flow::counterflow`).
 
 #[cfg(test)]
 mod tests;
 
-use crate::offset_map::{OffsetMap, SourceOffset, TargetOffset, Translation};
+use crate::offset_map::{OffsetMap, Position, Provenance, SourceOffset, TargetOffset, Translation};
 
 /// How often one kind may take turns with the other where only one of the flows has been; where they do so more often,
 /// more is read again.
@@ -31,6 +35,15 @@ pub struct BothWays<'a> {
     pub counter: &'a OffsetMap,
     /// Whether all that was sent to the target is in `own`, as it was when `counter` was read or later.
     pub is_settled: bool,
+}
+
+/// The map of a flow back that is declared and has copied nothing of the partition yet: what lies at the target and is no
+/// copy, as far as the target still has it, was read by nobody at the source.
+#[must_use]
+pub fn nothing_came_back(own: &OffsetMap) -> OffsetMap {
+    let kept_from = if own.has_forgotten() { own.start().target } else { TargetOffset(0) };
+    let start = Position { source: SourceOffset(kept_from.0), target: TargetOffset(0) };
+    OffsetMap::new(start, Provenance::default())
 }
 
 /// Where a reader goes on.
@@ -50,7 +63,7 @@ impl BothWays<'_> {
         let returned = self.counter.translate_back(TargetOffset(next.0));
         let reader = Reader { maps: *self, next };
         let read_to = reader.end_of_what_is_read();
-        let is_forgotten = matches!(returned, Translation::Before(_)) && self.counter.has_shed();
+        let is_forgotten = matches!(returned, Translation::Before(_)) && self.counter.has_forgotten();
         if is_forgotten || matches!(copied, Translation::Before(_)) {
             return GoesOn { at: Translation::Before(self.own.start().target), read_to };
         }

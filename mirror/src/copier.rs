@@ -417,7 +417,7 @@ impl Copier {
             sequence: life.sequence,
             intents,
             left_out: self.left_out,
-            shed: self.map.has_shed(),
+            shed: self.map.has_forgotten(),
             map_start: Some(self.map.start().source.0),
             at_ms: self.now_ms,
         };

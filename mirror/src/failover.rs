@@ -153,7 +153,8 @@ async fn promote(
         }
     }
     reader.read_to_end(ledger).await?;
-    groups::carry_over(target, spec, ledger, &unsettled).await?.write(spec, &writer).await?;
+    let carried = groups::carry_over(target, spec, &writer, (&*ledger, unsettled.as_slice())).await?;
+    carried.write(spec, &writer).await?;
     reader.read_to_end(ledger).await?;
     let mut positions = BTreeMap::new();
     for known in from_ledger(ledger, spec).partitions {

@@ -2,12 +2,13 @@
 //!
 //! Reading order: `owner`, which waits until this process owns the flow; `session`, one ownership from claim to
 //! drain; `partition`, the loop around a `Copier`; `tail`, reading the target back; `map_log`, the map topic;
-//! `topics`, `provenance`, `memory`; `group_sync`, `places` and `counterflow`, which carry groups over; `watch`, which tells how all of it fares.
+//! `topics`, `provenance`, `memory`; `group_sync`, `places`, `counterflow` and `fence`, which carry groups over; `watch`, which tells how all of it fares.
 //!
 //! Owns: tasks, channels, time-outs, memory budgets. Does not own: any decision about offsets.
 
 pub(crate) mod board;
 pub(crate) mod counterflow;
+pub(crate) mod fence;
 pub(crate) mod group_sync;
 pub(crate) mod map_log;
 pub(crate) mod memory;
@@ -34,6 +35,14 @@ pub enum FlowError {
     /// A cluster did not answer, or refused.
     #[error(transparent)]
     Request(Arc<RequestError>),
+    /// The source does not say where one of its groups stands.
+    #[error("where group {group} stands is not known, the source does not say: {why_not}")]
+    GroupUnread {
+        /// The group.
+        group: String,
+        /// What it says instead.
+        why_not: String,
+    },
     /// An address in the flow's description is none.
     #[error("'{0}' is not an address: write host:port")]
     Address(String),

@@ -25,7 +25,7 @@ pub enum Reason {
     NotTheLog,
     /// The topic is copied both ways, and of the target's own records not all that lie before the place were read.
     OwnUnread,
-    /// The offset map alone does not tell the place, and the source does not answer.
+    /// The offset map alone does not tell the place, and the source does not answer, or has lost its map.
     NeedsSource,
     /// The target did not take the position.
     Refused,

@@ -175,7 +175,8 @@ pub struct OffsetMap {
     /// Of all blocks together.
     held_bytes: usize,
     max_bytes: usize,
-    has_shed: bool,
+    /// Whether blocks went from its beginning, for whatever reason.
+    has_forgotten: bool,
 }
 
 impl OffsetMap {
@@ -185,7 +186,7 @@ impl OffsetMap {
         let open = Block::new(start, provenance);
         let held_bytes = open.held_bytes();
         let blocks = VecDeque::from([open]);
-        Self { blocks, position: start, held_bytes, max_bytes: MAX_MAP_BYTES, has_shed: false }
+        Self { blocks, position: start, held_bytes, max_bytes: MAX_MAP_BYTES, has_forgotten: false }
     }
 
     /// The same map under another bound.
@@ -224,7 +225,7 @@ impl OffsetMap {
         }
         let held_bytes = blocks.iter().map(Block::held_bytes).sum();
         let (blocks, max_bytes) = (blocks.into(), MAX_MAP_BYTES);
-        let mut map = Self { blocks, position, held_bytes, max_bytes, has_shed: false };
+        let mut map = Self { blocks, position, held_bytes, max_bytes, has_forgotten: false };
         map.shed();
         Some(map)
     }
@@ -404,16 +405,17 @@ impl OffsetMap {
         self.blocks.range(..after).rev().find_map(last)
     }
 
-    /// Whether blocks went because the map would have been too large: it did not begin where it begins now.
+    /// Whether blocks went from its beginning, trimmed or above the bound: it did not begin where it begins now, so that
+    /// copies may have been made below.
     #[must_use]
-    pub fn has_shed(&self) -> bool {
-        self.has_shed
+    pub fn has_forgotten(&self) -> bool {
+        self.has_forgotten
     }
 
     /// The same map, of which a part went before it was kept.
     #[must_use]
-    pub fn shed_before(mut self, has_shed: bool) -> Self {
-        self.has_shed |= has_shed;
+    pub fn forgot_before(mut self, has_forgotten: bool) -> Self {
+        self.has_forgotten |= has_forgotten;
         self
     }
 
@@ -435,7 +437,6 @@ impl OffsetMap {
         let mut gone = Vec::new();
         while self.held_bytes > self.max_bytes && self.blocks.len() > 1 {
             gone.extend(self.pop_oldest());
-            self.has_shed = true;
         }
         gone
     }
@@ -443,6 +444,7 @@ impl OffsetMap {
     fn pop_oldest(&mut self) -> Option<Block> {
         let gone = self.blocks.pop_front()?;
         self.held_bytes -= gone.held_bytes();
+        self.has_forgotten = true;
         Some(gone)
     }
 }

@@ -32,8 +32,17 @@ pub struct FlowSpec {
     pub start: Start,
     /// Names at the target.
     pub rename: Rename,
-    /// Flows of the same file from the target to the source: what they copy, and what they call it there.
-    pub ways_back: Vec<(Vec<Pattern>, Rename)>,
+    /// Flows of the same file from the target to the source.
+    pub ways_back: Vec<WayBack>,
+}
+
+/// A flow that the file declares in the other direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayBack {
+    /// Topics that it copies.
+    pub topics: Vec<Pattern>,
+    /// What it calls them there.
+    pub rename: Rename,
 }
 
 impl FlowSpec {
@@ -58,7 +67,7 @@ impl FlowSpec {
                 .flows
                 .values()
                 .filter(|back| back.from == flow.to && back.to == flow.from)
-                .map(|back| (back.topics.clone(), back.rename.clone()))
+                .map(|back| WayBack { topics: back.topics.clone(), rename: back.rename.clone() })
                 .collect(),
         })
     }
@@ -74,7 +83,7 @@ impl FlowSpec {
     pub fn comes_back(&self, topic: &str) -> bool {
         let there = self.rename.apply(topic);
         let copies = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&there));
-        self.ways_back.iter().any(|(patterns, rename)| copies(patterns) && *rename.apply(&there) == *topic)
+        self.ways_back.iter().any(|back| copies(&back.topics) && *back.rename.apply(&there) == *topic)
     }
 
     /// Whether a group's positions are carried over.

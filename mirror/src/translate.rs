@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::both_ways::BothWays;
+use crate::both_ways::{BothWays, nothing_came_back};
 use crate::flow::counterflow::{Counter, Counterflow};
 use crate::flow::map_log::MapReader;
 use crate::flow::{FlowError, cluster_id, connect};
@@ -53,8 +53,8 @@ pub async fn translate(spec: &FlowSpec, question: &Question) -> Result<Translati
     let known = known(spec, &question.topic, question.partition).await?;
     let (own, offset) = (&known.map, question.offset);
     let counter = match counterflow {
-        Some(counterflow) => counterflow.counter(&known.key, known.left_out),
-        None if known.left_out => Counter::Unknown,
+        Some(counterflow) => counterflow.counter(&question.topic, &known.key, known.left_out),
+        None if known.left_out || spec.comes_back(&question.topic) => Counter::Unknown,
         None => Counter::None,
     };
     let (to_target, to_source) = (|offset: TargetOffset| offset.0, |offset: SourceOffset| offset.0);
@@ -64,8 +64,14 @@ pub async fn translate(spec: &FlowSpec, question: &Question) -> Result<Translati
             Err(FlowError::NeedsSource { topic, partition })
         }
         (Direction::ToTarget, Counter::None) => Ok(number(own.translate(SourceOffset(offset)), to_target)),
-        (Direction::ToSource, Counter::None) => {
+        // All that the source has is its own then.
+        (Direction::ToSource, Counter::None | Counter::Nothing) => {
             Ok(number(own.translate_back(TargetOffset(offset)), to_source))
+        }
+        (Direction::ToTarget, Counter::Nothing) => {
+            let counter = &nothing_came_back(own);
+            let maps = BothWays { own, counter, is_settled: known.is_map_complete };
+            Ok(number(maps.translate(SourceOffset(offset)).at, to_target))
         }
         (Direction::ToTarget, Counter::Map(counter)) => {
             let maps = BothWays { own, counter, is_settled: known.is_map_complete };
@@ -92,7 +98,7 @@ struct Known {
 /// What the source says of the flows that come back.
 async fn counterflow(spec: &FlowSpec) -> Result<Counterflow, FlowError> {
     let (source, target) = (connect(&spec.from).await?, connect(&spec.to).await?);
-    let mut counterflow = Counterflow::new(&source, cluster_id(&target, &spec.to)?);
+    let mut counterflow = Counterflow::new(spec, &source, cluster_id(&target, &spec.to)?);
     counterflow.read().await?;
     Ok(counterflow)
 }

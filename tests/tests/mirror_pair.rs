@@ -112,8 +112,8 @@ struct Pair {
 }
 
 impl Pair {
-    /// The west has records and a group, and all of it is in the east.
-    async fn start() -> Self {
+    /// The west has records and a group, and all of it is in the east. `declared` follows the flow's section in its file.
+    async fn start(declared: &str) -> Self {
         let scratch = Scratch::new().unwrap();
         let (mut west, east) = (Side::start(&scratch, "west").await, Side::start(&scratch, "east").await);
         let configs = vec![("retention.ms".to_owned(), "-1".to_owned())];
@@ -122,8 +122,11 @@ impl Pair {
         west.write(FIRST).await;
         west.commit(IDLE, IDLE_AT).await;
         let ends = (&*west.server.bootstrap(), &*east.server.bootstrap());
-        let there = Flow::declare(scratch.path(), "there", ends, "topics = [\"t\"]").unwrap();
-        let running = there.run().unwrap();
+        let lines = format!("topics = [\"t\"]\n{declared}");
+        let there = Flow::declare(scratch.path(), "there", ends, &lines).unwrap();
+        let file = scratch.join("there.toml").display().to_string();
+        let running =
+            Verb::start(&["mirror", "run", &file, "--flow", "there"], scratch.join("there.log")).unwrap();
         there.caught_up(&COPIED).await.unwrap();
         east.comes_to(IDLE, IDLE_AT).await;
         Self { scratch, west, east, there, _there: running }
@@ -151,7 +154,7 @@ fn first_unread(here: &[Option<Vec<u8>>], next: usize, there: &[Option<Vec<u8>>]
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_of_a_pair_skip_nothing_at_the_other_side() {
-    let mut pair = Pair::start().await;
+    let mut pair = Pair::start("").await;
     let back = pair.back();
     let mut running = back.run().unwrap();
     back.caught_up(&COPIED).await.unwrap();
@@ -202,4 +205,28 @@ async fn groups_of_a_pair_skip_nothing_at_the_other_side() {
         assert_eq!(pair.west.position(&format!("at-{next}")).await, last, "{report}");
     }
     running.kill9().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flow_back_that_is_declared_and_never_ran_loses_no_group_its_place() {
+    let back = "[flow.back]\nfrom = \"new\"\nto = \"old\"\ntopics = [\"t\"]\n";
+    let mut pair = Pair::start(back).await;
+    let answer = pair.there.ask("translate", &["t", "0", "200"]).unwrap();
+    assert_eq!((answer["kind"].as_str(), answer["offset"].as_i64()), (Some("exact"), Some(200)), "{answer}");
+
+    // What the east writes itself comes to no reader of the west as long as nothing flows back.
+    pair.east.write(5).await;
+    pair.west.write(5).await;
+    pair.there.caught_up(&COPIED).await.unwrap();
+    let all = pair.west.log().await.len();
+    pair.west.commit("all", all as i64).await;
+    let unread = first_unread(&pair.west.log().await, all, &pair.east.log().await);
+    assert_eq!(unread, FIRST as i64);
+    synced(&pair.there, "all", all as i64).await;
+    pair.east.comes_to("all", unread).await;
+
+    pair.west.server.kill9().unwrap();
+    let report = pair.there.ask("failover", &[]).unwrap();
+    assert_eq!(pair.east.position(IDLE).await, Some(IDLE_AT), "{report}");
+    assert_eq!(pair.east.position("all").await, Some(unread), "{report}");
 }

@@ -63,6 +63,20 @@ impl Pair {
         maps.translate(SourceOffset(next)).at
     }
 
+    /// The same where the flow back has not come to the partition.
+    fn translate_before_it_comes(&self, next: i64) -> Translation<TargetOffset> {
+        let maps = BothWays { own: &self.own, counter: &nothing_came_back(&self.own), is_settled: true };
+        maps.translate(SourceOffset(next)).at
+    }
+
+    fn happens(&mut self, happening: Happening) {
+        match happening {
+            Happening::Write(of_source) => self.write(of_source),
+            Happening::Mark(at_source) => self.mark(at_source),
+            Happening::Copy(to_target, records) => self.copy(to_target, records),
+        }
+    }
+
     /// Whether a record of the target is none that a reader at `next` of the source has not read.
     fn is_unread(&self, next: usize, record: &Option<Record>) -> bool {
         record.is_some() && !self.source[..next].contains(record)
@@ -97,11 +111,7 @@ proptest! {
     ) {
         let mut pair = Pair::new();
         for happening in story {
-            match happening {
-                Happening::Write(of_source) => pair.write(of_source),
-                Happening::Mark(at_source) => pair.mark(at_source),
-                Happening::Copy(to_target, records) => pair.copy(to_target, records),
-            }
+            pair.happens(happening);
         }
         for next in 0..=pair.source.len() {
             let first_unread = pair.first_unread(next);
@@ -118,6 +128,56 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn before_the_flow_back_comes_no_reader_passes_what_is_the_targets_own(
+        story in prop::collection::vec(happening(), 0..80),
+    ) {
+        let mut pair = Pair::new();
+        for happening in story {
+            if !matches!(happening, Happening::Copy(false, _)) {
+                pair.happens(happening);
+            }
+        }
+        for next in 0..=pair.source.len() {
+            let first_unread = pair.first_unread(next);
+            let at = pair.translate_before_it_comes(next as i64).offset().0 as usize;
+            prop_assert!(at <= first_unread, "{at} at {next}, {first_unread} is unread");
+            if pair.target.iter().all(|record| record.is_some() && pair.source.contains(record)) {
+                let one_way = pair.own.translate(SourceOffset(next as i64)).offset().0 as usize;
+                prop_assert_eq!(at, one_way, "the target has nothing of its own");
+            }
+        }
+    }
+}
+
+#[test]
+fn before_the_flow_back_comes_copies_alone_are_told_exactly() {
+    let mut pair = Pair::new();
+    for _ in 0..4 {
+        pair.write(true);
+    }
+    pair.copy(true, 4);
+    assert_eq!(pair.translate_before_it_comes(3), Translation::Exact(TargetOffset(3)));
+    pair.write(false);
+    pair.write(true);
+    pair.copy(true, 1);
+    assert_eq!(pair.translate_before_it_comes(5), Translation::Unread(TargetOffset(4)));
+}
+
+#[test]
+fn what_the_flow_back_no_longer_knows_moves_nobody() {
+    let mut pair = Pair::new();
+    for generation in [1, 2] {
+        pair.counter.begin_generation(Provenance { generation, ..Provenance::default() });
+        pair.write(false);
+        pair.write(false);
+        pair.copy(false, 2);
+    }
+    pair.copy(true, 4);
+    assert_eq!(pair.translate(1, true), Translation::Exact(TargetOffset(1)));
+    assert_eq!(pair.counter.trim_below(TargetOffset(2)).len(), 1);
+    assert_eq!(pair.translate(1, true), Translation::Before(TargetOffset(0)));
 }
 
 #[test]

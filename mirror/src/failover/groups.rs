@@ -7,7 +7,7 @@
 //! Owns: asking the source for the last time, and which of its answers count. Does not own: the translation
 //! (`offset_map`, `both_ways`), the decision on a position (`groups`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use wire::TopicId;
 use crate::clock::Clock;
 use crate::events::Event;
 use crate::flow::counterflow::{self, Counter, Counterflow};
-use crate::flow::group_sync::{self, GroupPositions, SourcePositions};
+use crate::flow::fence::Fence;
+use crate::flow::group_sync::{self, Carrier, GroupPositions, SourcePositions};
 use crate::flow::map_log::MapWriter;
 use crate::flow::{FlowError, cluster_id, connect, places};
 use crate::groups::{Place, Reason};
@@ -30,6 +31,8 @@ use crate::translate::key_of;
 
 /// How long the source may take to say where its groups stand.
 const SOURCE_WITHIN: Duration = Duration::from_secs(10);
+/// How much of that it may take for one group: where its coordinator is away, the others still count.
+const GROUP_WITHIN: Duration = Duration::from_secs(2);
 /// How much of that it may take to say what comes back to it.
 const COUNTERFLOW_WITHIN: Duration = Duration::from_secs(5);
 
@@ -51,6 +54,8 @@ impl Carried {
 /// What the source says while it still answers.
 struct AtSource {
     standing: GroupPositions,
+    /// Groups of which it does not say where they stand.
+    unread: BTreeSet<String>,
     topic_ids: HashMap<Arc<str>, TopicId>,
     /// `None` where it could not be read in time.
     counterflow: Option<Counterflow>,
@@ -62,6 +67,8 @@ struct Copied {
     map: OffsetMap,
     /// Whether it is, or was, copied back too.
     comes_back: bool,
+    /// Whether batches were left out because they came from the target.
+    left_out: bool,
     /// Whether the map holds all that was sent.
     is_map_complete: bool,
     /// Whether an event says that its source, or its target, is not the log that was copied.
@@ -88,21 +95,27 @@ struct Stands {
 pub(super) async fn carry_over(
     target: &Cluster,
     spec: &FlowSpec,
-    ledger: &Ledger,
-    unsettled: &[Event],
+    writer: &MapWriter,
+    (ledger, unsettled): (&Ledger, &[Event]),
 ) -> Result<Carried, FlowError> {
     let at_ms = Clock::system().now_ms();
     let mut known = Known::of(spec, ledger, unsettled);
     known.at_source = known.ask_source(spec, cluster_id(target, &spec.to)?).await;
+    let fence = Fence::new(writer, spec);
+    let carrier = Carrier { target, spec, fence: &fence, is_last: true };
     let mut pass = SyncPass { at_ms, groups: 0, synced: 0, unsynced: 0 };
     let mut records = Vec::new();
+    let before: HashMap<&str, &GroupSync> = ledger.groups(&spec.name).collect();
     for (group, stands) in known.standing(spec, ledger, at_ms) {
         let Stands { at_ms, positions, held } = stands;
         let place_of = |partition: &TopicPartition, next| match held.get(partition) {
             Some(place) => *place,
             None => known.place(partition, next),
         };
-        let partitions = group_sync::carry_over(target, spec, (&group, &positions), &place_of).await?;
+        // One that the target refuses is left as it is, with that for a reason, and holds no other up.
+        let carried = group_sync::carry_over(&carrier, (&group, &positions), &place_of).await?;
+        let before = before.get(&*group).map_or(&[][..], |sync| &sync.partitions);
+        let partitions = carried.or_where_it_stood(before);
         group_sync::count(&mut pass, &partitions);
         records.push(group_sync::record(spec, &group, at_ms, &partitions));
     }
@@ -112,9 +125,9 @@ pub(super) async fn carry_over(
 async fn at_source(spec: &FlowSpec, target_id: Arc<str>) -> Result<(Arc<str>, AtSource), FlowError> {
     let source = connect(&spec.from).await?;
     let group_sync::Standing { positions: standing, unread } =
-        group_sync::positions_of_groups(&source, spec).await?;
-    if let Some(error) = unread {
-        return Err(error.into());
+        group_sync::positions_of_groups(&source, spec, GROUP_WITHIN).await?;
+    for (group, why_not) in &unread {
+        tracing::warn!(group, %why_not, "the source does not say where the group stands: it goes on where it was last seen");
     }
     let topics = group_sync::topics_of(&standing);
     let topic_ids = match topics.is_empty() {
@@ -122,11 +135,13 @@ async fn at_source(spec: &FlowSpec, target_id: Arc<str>) -> Result<(Arc<str>, At
         // Asked last: a position that was read before is of the topic that had the name by then, or of none.
         false => places::topic_ids(&source, &topics).await?,
     };
-    let mut counterflow = Counterflow::new(&source, target_id);
+    let mut counterflow = Counterflow::new(spec, &source, target_id);
     // Where nothing comes back, nothing depends on it.
     let read = timeout(COUNTERFLOW_WITHIN, counterflow.read()).await;
     let counterflow = matches!(read, Ok(Ok(()))).then_some(counterflow);
-    Ok((cluster_id(&source, &spec.from)?, AtSource { standing, topic_ids, counterflow }))
+    let unread = unread.into_keys().collect();
+    let found = cluster_id(&source, &spec.from)?;
+    Ok((found, AtSource { standing, unread, topic_ids, counterflow }))
 }
 
 impl Known {
@@ -141,14 +156,15 @@ impl Known {
             let (Some((_, progress)), Some(map)) = (known_of_it.progress(), known_of_it.offset_map()) else {
                 continue;
             };
-            let comes_back = progress.left_out || spec.comes_back(&topic);
+            let left_out = progress.left_out;
+            let comes_back = left_out || spec.comes_back(&topic);
             let is_map_complete = progress.intents.is_empty();
             let is_spoilt = spoilt.iter().any(|event| {
                 event.topic == topic && event.partition.is_none_or(|spoilt| spoilt == partition)
             });
             let at_source = TopicPartition::new(topic.as_str(), partition);
             known.names.insert((target_topic, partition), at_source.clone());
-            let copied = Copied { key, map, comes_back, is_map_complete, is_spoilt };
+            let copied = Copied { key, map, comes_back, left_out, is_map_complete, is_spoilt };
             known.copied.insert(at_source, copied);
         }
         known
@@ -178,7 +194,8 @@ impl Known {
             recorded.retain(|_, stands| !stands.positions.is_empty());
             return recorded.into_iter().collect();
         };
-        let mut standing = Vec::new();
+        let is_unread = |group: &str| at_source.unread.contains(group);
+        let mut standing: Vec<_> = recorded.extract_if(|group, _| is_unread(group)).collect();
         for (group, live) in &at_source.standing {
             let mut stands = recorded.remove(group).unwrap_or_default();
             // What the group no longer has at the source is no place to go on from.
@@ -204,12 +221,18 @@ impl Known {
         let mut stands = Stands { at_ms: sync.at_ms, ..Stands::default() };
         for known in &sync.partitions {
             let Some(partition) = self.names.get(&(known.topic.clone(), known.partition)) else { continue };
-            if known.needs_source || self.is_spoilt(partition) {
+            if known.needs_source || self.is_spoilt(partition) || self.was_not_asked(partition, known) {
                 stands.held.insert(partition.clone(), held_at(known));
             }
             stands.positions.insert(partition.clone(), SourceOffset(known.source));
         }
         stands
+    }
+
+    /// Whether nothing comes of a record of a partition which the flow had not come to yet: not even whether its own map would do.
+    fn was_not_asked(&self, partition: &TopicPartition, known: &GroupPartition) -> bool {
+        let comes_back = self.copied.get(partition).is_some_and(|copied| copied.comes_back);
+        comes_back && known.reason == Some(Reason::NotCopied.to_string())
     }
 
     fn is_spoilt(&self, partition: &TopicPartition) -> bool {
@@ -224,11 +247,11 @@ impl Known {
 
     fn place(&self, partition: &TopicPartition, next: SourceOffset) -> Place {
         let Some(copied) = self.copied.get(partition) else { return Place::not_yet() };
-        let Copied { key, map, comes_back, is_map_complete, .. } = copied;
+        let Copied { key, map, comes_back, left_out, is_map_complete, .. } = copied;
         let counterflow = self.at_source.as_ref().and_then(|at_source| at_source.counterflow.as_ref());
         let counter = match counterflow {
-            Some(counterflow) => counterflow.counter(key, *comes_back),
-            // What was recorded where something came back is held; the rest is as sure as the map.
+            Some(counterflow) => counterflow.counter(&partition.topic, key, *left_out),
+            // Of what is only on record, the own map tells all that is not held.
             None if self.at_source.is_some() && *comes_back => Counter::Unknown,
             None => Counter::None,
         };

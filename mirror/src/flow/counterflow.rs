@@ -4,26 +4,36 @@
 //! Does not own: what it means for a position (`both_ways`), whose batches are left out (`provenance`).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use client::Cluster;
 
 use super::FlowError;
 use super::map_log::MapReader;
-use crate::both_ways::BothWays;
+use crate::both_ways::{BothWays, nothing_came_back};
 use crate::groups::{Place, Reason};
-use crate::map_topic::{Ledger, PartitionKey, PartitionLedger, Scope};
+use crate::map_topic::{Ledger, PartitionKey, Progress, Scope};
 use crate::offset_map::{OffsetMap, SourceOffset};
+use crate::spec::FlowSpec;
 
 /// The maps from the target to the source.
 #[derive(Debug)]
 pub(crate) struct Counterflow {
+    spec: FlowSpec,
     source: Cluster,
     target_id: Arc<str>,
     reader: MapReader,
     ledger: Ledger,
-    /// Maps that were asked for, as of the last reading.
-    made: Mutex<HashMap<PartitionKey, Arc<OffsetMap>>>,
+    /// Maps that were asked for, by the keys of the flow back.
+    made: Mutex<HashMap<PartitionKey, Made>>,
+}
+
+/// A map that was put together. Whatever changes it comes with another progress.
+#[derive(Debug)]
+struct Made {
+    generation: u64,
+    progress: Progress,
+    map: Arc<OffsetMap>,
 }
 
 /// What is known of the way back of a partition.
@@ -31,18 +41,21 @@ pub(crate) struct Counterflow {
 pub(crate) enum Counter {
     /// Nothing comes back.
     None,
-    /// It comes back by this map.
+    /// The file declares a flow back, which has brought nothing of it yet.
+    Nothing,
+    /// It comes back by this map, from the target to the source.
     Map(Arc<OffsetMap>),
-    /// It comes back, and how is not known.
+    /// It comes back, and how is not known without the source.
     Unknown,
 }
 
 impl Counterflow {
     /// Nothing is read yet.
-    pub(crate) fn new(source: &Cluster, target_id: Arc<str>) -> Self {
+    pub(crate) fn new(spec: &FlowSpec, source: &Cluster, target_id: Arc<str>) -> Self {
         let scope = Scope::CopiesFrom { source_cluster: Arc::clone(&target_id) };
         let (reader, ledger) = (MapReader::new(source), Ledger::within(scope));
-        Self { source: source.clone(), target_id, reader, ledger, made: Mutex::default() }
+        let (spec, source) = (spec.clone(), source.clone());
+        Self { spec, source, target_id, reader, ledger, made: Mutex::default() }
     }
 
     /// Reads what the source knows now.
@@ -51,44 +64,52 @@ impl Counterflow {
     /// [`FlowError`]: the source does not answer, or no longer shows what it had.
     pub(crate) async fn read(&mut self) -> Result<(), FlowError> {
         if MapReader::exists(&self.source).await? {
-            let before = self.reader.log_end();
-            self.reader.read_to_end(&mut self.ledger).await?;
-            if self.reader.log_end() != before {
-                self.made().clear();
-            }
-            return Ok(());
+            return self.reader.read_to_end(&mut self.ledger).await;
         }
         // A topic may be missing from one answer; what it said would be missing from many positions.
         if self.ledger.has_partitions() { Err(FlowError::MapTopicMissing) } else { Ok(()) }
     }
 
-    /// The way back of a partition that this flow copies under `own`; `is_expected` where something says that there is one.
-    pub(crate) fn counter(&self, own: &PartitionKey, is_expected: bool) -> Counter {
-        if let Some(made) = self.made().get(own) {
-            return Counter::Map(Arc::clone(made));
-        }
-        let key = PartitionKey {
-            source_cluster: Arc::clone(&self.target_id),
-            source_topic: own.target_topic,
-            target_topic: own.source_topic,
-            partition: own.partition,
-        };
-        match self.ledger.partition(&key).and_then(PartitionLedger::offset_map) {
-            Some(map) => {
-                let map = Arc::new(map);
-                self.made().insert(own.clone(), Arc::clone(&map));
-                Counter::Map(map)
-            }
+    /// Puts the map of a partition's way back together, if there is one. What that takes need not be done where others
+    /// wait: [`Self::counter`] has it at hand then.
+    pub(crate) fn prepare(&self, own: &PartitionKey) {
+        drop(self.map(&self.key_back(own)));
+    }
+
+    /// The way back of a partition of a topic, by its name at the source, that this flow copies under `own`; `left_out`
+    /// where batches were left out because they came from the target.
+    pub(crate) fn counter(&self, topic: &str, own: &PartitionKey, left_out: bool) -> Counter {
+        match self.map(&self.key_back(own)) {
+            Some(map) => Counter::Map(map),
             // What is left out may have come from another topic of the target.
-            None if is_expected && !self.ledger.copies_into(own.source_topic, own.partition) => {
-                Counter::Unknown
-            }
+            None if left_out && !self.ledger.copies_into(own.source_topic, own.partition) => Counter::Unknown,
+            None if self.spec.comes_back(topic) => Counter::Nothing,
             None => Counter::None,
         }
     }
 
-    fn made(&self) -> MutexGuard<'_, HashMap<PartitionKey, Arc<OffsetMap>>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The key under which the flow back copies what this flow copies under `own`.
+    fn key_back(&self, own: &PartitionKey) -> PartitionKey {
+        PartitionKey {
+            source_cluster: Arc::clone(&self.target_id),
+            source_topic: own.target_topic,
+            target_topic: own.source_topic,
+            partition: own.partition,
+        }
+    }
+
+    fn map(&self, key: &PartitionKey) -> Option<Arc<OffsetMap>> {
+        let known = self.ledger.partition(key)?;
+        let (generation, progress) = known.progress()?;
+        let is_now = |made: &&Made| made.generation == generation && made.progress == *progress;
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = made.get(key).filter(is_now) {
+            return Some(Arc::clone(&made.map));
+        }
+        let map = Arc::new(known.offset_map()?);
+        let progress = progress.clone();
+        made.insert(key.clone(), Made { generation, progress, map: Arc::clone(&map) });
+        Some(map)
     }
 }
 
@@ -96,6 +117,10 @@ impl Counterflow {
 pub(crate) fn place(own: &OffsetMap, counter: &Counter, is_settled: bool, next: SourceOffset) -> Place {
     match counter {
         Counter::None => Place::one_way(own, next),
+        Counter::Nothing => {
+            let counter = &nothing_came_back(own);
+            Place::both_ways(BothWays { own, counter, is_settled }, next)
+        }
         Counter::Map(counter) => Place::both_ways(BothWays { own, counter, is_settled }, next),
         Counter::Unknown => Place::unknown(Reason::NeedsSource),
     }

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use client::group::{Group, Membership, Position};
 use client::{Cluster, RequestError, TopicPartition};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use wire::{ErrorCode, LeaderEpoch, Offset};
 
 use super::FlowError;
 use super::board::Board;
+use super::fence::Fence;
 use super::map_log::MapWriter;
 use super::places::Places;
 use crate::clock::Clock;
@@ -62,7 +64,7 @@ impl GroupSyncer {
             let passed = self.pass(&mut said, passes % SAY_AGAIN_AFTER == 0).await;
             passes += u32::from(passed.is_ok());
             if !self.stop.is_cancelled() {
-                self.note(passed.err());
+                self.note(passed.unwrap_or_else(Some));
             }
             self.stop.run_until_cancelled(tokio::time::sleep(PASS_EVERY)).await;
         }
@@ -76,12 +78,13 @@ impl GroupSyncer {
         self.board.change(&self.spec.name, |flow| flow.groups_error = error);
     }
 
-    async fn pass(&mut self, said: &mut Said, say_again: bool) -> Result<(), FlowError> {
+    /// One pass; answers why the target refused a group for good, if it did. Such a group is gone over all the same.
+    async fn pass(&mut self, said: &mut Said, say_again: bool) -> Result<Option<FlowError>, FlowError> {
         let at_ms = Clock::system().now_ms();
         let mut pass = SyncPass { at_ms, groups: 0, synced: 0, unsynced: 0 };
         let mut records = Vec::new();
         let gone_over = self.go_over_all(&mut pass, said, &mut records).await;
-        if matches!(gone_over, Ok(true)) {
+        if matches!(gone_over, Ok(GoneOver::All(_))) {
             self.board.change(&self.spec.name, |flow| flow.groups_synced_at_ms = Some(at_ms));
             if say_again || !records.is_empty() {
                 records.push(pass_record(&self.spec, &pass));
@@ -89,66 +92,99 @@ impl GroupSyncer {
         }
         // What became of a group is written down even when the next could not be asked.
         self.writer.commit_each(records).await?;
-        gone_over.map(|_| ())
+        match gone_over? {
+            GoneOver::All(refused) => Ok(refused),
+            GoneOver::Stopped => Ok(None),
+        }
     }
 
-    /// Carries one group after the other over; false when the stop came first.
+    /// Carries one group after the other over. One that cannot be asked for a reason of its own holds no other up.
     async fn go_over_all(
         &mut self,
         pass: &mut SyncPass,
         said: &mut Said,
         records: &mut Vec<MapRecord>,
-    ) -> Result<bool, FlowError> {
+    ) -> Result<GoneOver, FlowError> {
         let stop = self.stop.clone();
         let Some(standing) = stop.run_until_cancelled(self.stand_at_source()).await else {
-            return Ok(false);
+            return Ok(GoneOver::Stopped);
         };
         let Standing { positions, unread } = standing?;
+        let first = unread.into_iter().next();
+        let mut unasked = first.map(|(group, why_not)| FlowError::GroupUnread { group, why_not });
+        let mut refused = None;
+        let fence = Fence::new(&self.writer, &self.spec);
+        let carrier = Carrier { target: &self.target, spec: &self.spec, fence: &fence, is_last: false };
+        let place_of = |partition: &TopicPartition, next| self.places.of(partition, next);
         for (group, standing) in positions {
             if stop.is_cancelled() {
-                return Ok(false);
+                return Ok(GoneOver::Stopped);
             }
             // Who was replaced moves no group any more.
             if let Some(error) = self.writer.ended_by() {
                 return Err(error);
             }
-            let place_of = |partition: &TopicPartition, next| self.places.of(partition, next);
-            let carried = carry_over(&self.target, &self.spec, (&group, &standing), &place_of);
-            let partitions = carried.await?;
+            let carried = match carry_over(&carrier, (&group, &standing), &place_of).await {
+                Ok(carried) => carried,
+                Err(FlowError::Request(error)) if error.code().is_some() => {
+                    unasked.get_or_insert(FlowError::Request(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            refused = refused.or(carried.refusal.clone().map(FlowError::from));
+            let partitions = carried.or_where_it_stood(said.get(&group).map_or(&[], |said| said));
             count(pass, &partitions);
             if said.get(&group) != Some(&partitions) {
                 records.push(record(&self.spec, &group, pass.at_ms, &partitions));
                 said.insert(group, partitions);
             }
         }
-        unread.map_or(Ok(true), |error| Err(error.into()))
+        unasked.map_or(Ok(GoneOver::All(refused)), Err)
     }
 
     /// Where the groups stand, and then the look that tells in what.
     async fn stand_at_source(&mut self) -> Result<Standing, FlowError> {
-        let standing = positions_of_groups(&self.source, &self.spec).await?;
+        let standing = positions_of_groups(&self.source, &self.spec, Duration::MAX).await?;
         self.places.look(&topics_of(&standing.positions)).await?;
         Ok(standing)
     }
 }
 
+/// How far a pass came.
+enum GoneOver {
+    /// Over all groups; the first refusal of one that the target takes neither now nor later.
+    All(Option<FlowError>),
+    /// Not over all of them: the stop came first.
+    Stopped,
+}
+
 /// Where the groups of the source stand, as far as it says.
 pub(crate) struct Standing {
     pub(crate) positions: GroupPositions,
-    /// Why a group could not be read; the first such reason.
-    pub(crate) unread: Option<RequestError>,
+    /// Groups that could not be read, and why.
+    pub(crate) unread: BTreeMap<String, String>,
 }
 
 /// The positions of the source's groups, of those that have any in the topics which the flow copies. One that cannot be
-/// read for a reason of its own holds no other up.
-pub(crate) async fn positions_of_groups(source: &Cluster, spec: &FlowSpec) -> Result<Standing, RequestError> {
-    let mut standing = Standing { positions: GroupPositions::new(), unread: None };
+/// read for a reason of its own, or not within a time, holds no other up.
+pub(crate) async fn positions_of_groups(
+    source: &Cluster,
+    spec: &FlowSpec,
+    within: Duration,
+) -> Result<Standing, RequestError> {
+    let mut standing = Standing { positions: GroupPositions::new(), unread: BTreeMap::new() };
     for group in groups_at_source(source, spec).await? {
-        match positions_at_source(source, spec, &group).await {
-            Ok(positions) if positions.is_empty() => {}
-            Ok(positions) => drop(standing.positions.insert(group, positions)),
-            Err(error) if error.code().is_some() => drop(standing.unread.get_or_insert(error)),
-            Err(error) => return Err(error),
+        match timeout(within, positions_at_source(source, spec, &group)).await {
+            Ok(Ok(positions)) if positions.is_empty() => {}
+            Ok(Ok(positions)) => drop(standing.positions.insert(group, positions)),
+            Ok(Err(error)) if error.code().is_some() => {
+                drop(standing.unread.insert(group, error.to_string()));
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                drop(standing.unread.insert(group, "its coordinator does not answer in time".to_owned()))
+            }
         }
     }
     Ok(standing)
@@ -180,48 +216,83 @@ async fn positions_at_source(
     Ok(copied.map(|(partition, position)| (partition, SourceOffset(position.offset.0))).collect())
 }
 
+/// What groups are carried over by.
+pub(crate) struct Carrier<'a> {
+    pub(crate) target: &'a Cluster,
+    pub(crate) spec: &'a FlowSpec,
+    pub(crate) fence: &'a Fence,
+    /// Whether no other pass will ask again what the target does not say now.
+    pub(crate) is_last: bool,
+}
+
+/// What became of a group's positions.
+pub(crate) struct CarriedOver {
+    partitions: Vec<GroupPartition>,
+    /// Why the target says nothing of the group.
+    refusal: Option<RequestError>,
+}
+
+impl CarriedOver {
+    /// What became of the positions; of a group of which the target says nothing, they are where they stood `before`.
+    pub(crate) fn or_where_it_stood(self, before: &[GroupPartition]) -> Vec<GroupPartition> {
+        let Self { mut partitions, refusal } = self;
+        if refusal.is_some() {
+            for known in &mut partitions {
+                let is_it = |stood: &&GroupPartition| {
+                    stood.topic == known.topic && stood.partition == known.partition
+                };
+                known.target = before.iter().find(is_it).and_then(|stood| stood.target);
+            }
+        }
+        partitions
+    }
+}
+
 /// Carries one group's positions over; answers what became of each.
 pub(crate) async fn carry_over(
-    target: &Cluster,
-    spec: &FlowSpec,
+    carrier: &Carrier<'_>,
     (group, standing): (&str, &SourcePositions),
     place_of: &PlaceOf<'_>,
-) -> Result<Vec<GroupPartition>, FlowError> {
+) -> Result<CarriedOver, FlowError> {
+    let Carrier { target, spec, fence, is_last } = carrier;
     let renamed = |partition: &TopicPartition| {
         TopicPartition::new(spec.rename.apply(&partition.topic), partition.partition)
     };
     let at_target = target.group(group);
-    let active = match at_target.describe().await {
-        Ok(described) => !IDLE_STATES.contains(&&*described.group_state),
-        Err(error) if error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) => false,
+    let (active, there) = match stand_there(&at_target, standing.keys().map(renamed).collect()).await {
+        Ok(found) => found,
+        Err(error) if error.code().is_some() && (*is_last || !error.retriable()) => {
+            tracing::warn!(group, %error, "the target says nothing of the group");
+            let left = |(partition, source): (&TopicPartition, &SourceOffset)| {
+                let place = place_of(partition, *source);
+                known_of(&renamed(partition), *source, place, (None, Some(Reason::Refused)))
+            };
+            let partitions = standing.iter().map(left).collect();
+            return Ok(CarriedOver { partitions, refusal: Some(error) });
+        }
         Err(error) => return Err(error.into()),
     };
-    let there = positions_there(&at_target, standing.keys().map(renamed).collect()).await?;
-    let mut commits = BTreeMap::new();
+    let (mut commits, mut is_to_hold) = (BTreeMap::new(), false);
     let mut outcome = Vec::new();
     for (partition, source) in standing {
         let target_partition = renamed(partition);
         let position = there.get(&target_partition).map(|position| position.offset.0);
-        let Place { found, needs_source, read_to } = place_of(partition, *source);
-        let verdict = decide(found, AtTarget { active, position, may_go_back: false });
-        let (target, reason) = match verdict {
+        let place = place_of(partition, *source);
+        let (offset, reason) = match decide(place.found, AtTarget { active, position, may_go_back: false }) {
             Verdict::Commit(offset, reason) => {
                 commits.insert(target_partition.clone(), at(offset));
+                // Only where something comes back does it matter that nobody else has sent anything.
+                is_to_hold |= place.read_to.is_some();
                 (Some(offset.0), reason)
             }
             Verdict::InPlace(offset, reason) => (Some(offset.0), reason),
             Verdict::Leave(reason) => (position, Some(reason)),
         };
-        let known = GroupPartition {
-            topic: target_partition.topic.to_string(),
-            partition: target_partition.partition,
-            source: source.0,
-            target,
-            reason: reason.map(|reason| reason.to_string()),
-            read_to: read_to.map(|offset| offset.0).filter(|read_to| target.is_some_and(|at| at < *read_to)),
-            needs_source,
-        };
+        let known = known_of(&target_partition, *source, place, (offset, reason));
         outcome.push((target_partition, known));
+    }
+    if is_to_hold {
+        fence.hold().await?;
     }
     if !commits.is_empty()
         && let Err(error) = at_target.commit(&Membership::OUTSIDE, &commits).await
@@ -234,16 +305,42 @@ pub(crate) async fn carry_over(
             }
         }
     }
-    Ok(outcome.into_iter().map(|(_, known)| known).collect())
+    let partitions = outcome.into_iter().map(|(_, known)| known).collect();
+    Ok(CarriedOver { partitions, refusal: None })
 }
 
-async fn positions_there(
+/// What is kept of one position: `target` is the group's own there, for this reason if that is not its very place.
+fn known_of(
+    partition: &TopicPartition,
+    source: SourceOffset,
+    place: Place,
+    (target, reason): (Option<i64>, Option<Reason>),
+) -> GroupPartition {
+    let read_to = place.read_to.map(|offset| offset.0);
+    GroupPartition {
+        topic: partition.topic.to_string(),
+        partition: partition.partition,
+        source: source.0,
+        target,
+        reason: reason.map(|reason| reason.to_string()),
+        read_to: read_to.filter(|read_to| target.is_some_and(|at| at < *read_to)),
+        needs_source: place.needs_source,
+    }
+}
+
+/// Whether a group has members at the target, and its positions there.
+async fn stand_there(
     group: &Group,
     asked: Vec<TopicPartition>,
-) -> Result<BTreeMap<TopicPartition, Position>, RequestError> {
+) -> Result<(bool, BTreeMap<TopicPartition, Position>), RequestError> {
+    let active = match group.describe().await {
+        Ok(described) => !IDLE_STATES.contains(&&*described.group_state),
+        Err(error) if error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) => false,
+        Err(error) => return Err(error),
+    };
     match group.positions(Some(&asked), false).await {
-        Err(error) if error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) => Ok(BTreeMap::new()),
-        found => found,
+        Err(error) if error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) => Ok((active, BTreeMap::new())),
+        found => found.map(|there| (active, there)),
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Places {
 
 impl Places {
     pub(crate) fn new(spec: &FlowSpec, source: &Cluster, copied: Copied, target_id: Arc<str>) -> Self {
-        let counterflow = Counterflow::new(source, target_id);
+        let counterflow = Counterflow::new(spec, source, target_id);
         Self { spec: spec.clone(), source: source.clone(), copied, counterflow, topic_ids: HashMap::new() }
     }
 
@@ -58,16 +58,20 @@ impl Places {
     /// The place of a position of a partition, by its name at the source.
     pub(crate) fn of(&self, partition: &TopicPartition, next: SourceOffset) -> Place {
         let copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner).get(partition).cloned();
-        let Some(Copy { key, shared, had_left_out }) = copied else { return Place::not_yet() };
+        let comes_back = self.spec.comes_back(&partition.topic);
+        let Some(Copy { key, shared, had_left_out }) = copied else {
+            // Not come to yet in this session: that is no word on whether its own map would do.
+            return if comes_back { Place::unknown(Reason::NotCopied) } else { Place::not_yet() };
+        };
         if self.topic_ids.get(&partition.topic) != Some(&key.source_topic) {
             return Place::unknown(Reason::NotTheLog);
         }
-        let comes_back = self.spec.comes_back(&partition.topic);
+        // Not while the copier is held: a large map takes its time.
+        self.counterflow.prepare(&key);
         let shared = &*shared.lock().unwrap_or_else(PoisonError::into_inner);
         match shared {
             Shared::Copied(copier) => {
-                let is_expected = comes_back || copier.has_left_out();
-                let counter = self.counterflow.counter(&key, is_expected);
+                let counter = self.counterflow.counter(&partition.topic, &key, copier.has_left_out());
                 counterflow::place(copier.map(), &counter, copier.is_map_complete(), next)
             }
             Shared::Recovering if comes_back || had_left_out => Place::unknown(Reason::NotCopied),

@@ -34,7 +34,7 @@ impl PartitionLedger {
         let is_held = |block: &&Block| progress.map_start.is_none_or(|start| block.start().source.0 >= start);
         let held = self.blocks.values().filter(is_held).cloned();
         let map = OffsetMap::from_blocks(held.collect(), progress.position());
-        map.map(|map| map.shed_before(progress.shed))
+        map.map(|map| map.forgot_before(progress.shed))
     }
 
     /// Tombstones of all that a new owner's first commit takes the place of: the progress of owners before, and blocks

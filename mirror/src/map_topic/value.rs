@@ -102,7 +102,8 @@ pub struct Progress {
     /// partition's map alone does not tell what a reader at the source has read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub left_out: bool,
-    /// Whether the map's beginning went because the map would have been too large.
+    /// Whether the map's beginning went: the target no longer has those records, or the map would have been too large.
+    /// A Longhaul of before said so of the second only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shed: bool,
     /// Source offset at which the offset map starts. Blocks that start below it were forgotten, though their tombstones

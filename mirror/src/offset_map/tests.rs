@@ -264,7 +264,9 @@ fn the_bound_counts_blocks_of_one_run_each() {
 fn trimming_keeps_what_the_target_still_has() {
     let runs: Vec<_> = (0..2_000).map(|record| (record * 2, record, 1)).collect();
     let mut map = map_of(&runs);
+    assert!(!map.has_forgotten());
     let gone = map.trim_below(TargetOffset(1_000));
+    assert!(map.has_forgotten(), "it did not begin where it begins now");
     assert_eq!(gone.len(), 1_000 / RUNS_PER_BLOCK);
     for record in 1_000..2_000 {
         let answer = map.translate(SourceOffset(record * 2));
