@@ -273,12 +273,14 @@ fn an_ordinary_hub_is_legal_and_soon_decided() {
     }
 }
 
+/// A topic's name by its leaf, the side that copies it, and its number.
+type Naming = dyn Fn(usize, &str, usize) -> String;
+
 #[test]
 fn many_topics_that_are_renamed_in_a_hub_are_soon_decided() {
     const LEAVES: usize = 10;
     const TOPICS: usize = 100;
-    // By a leaf, or by the hub on the way to it, and by a number.
-    let forms: [&dyn Fn(usize, &str, usize) -> String; 3] = [
+    let forms: [&Naming; 3] = [
         &|leaf, _, number| format!("t{leaf}.{number}.*"),
         &|leaf, side, number| format!("*.{side}{leaf}.{number}"),
         &|leaf, side, number| format!("{side}{leaf}.{number}.*.v{number}"),
