@@ -36,11 +36,7 @@ fn the_log_start_moves_into_a_batch_and_frees_segments() {
 #[test]
 fn released_segments_are_not_local_and_stay_away() {
     let mut log = Log::open(FlushMode::Ack);
-    let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
-    let partition = log.partition_with(topic(1), 0, config);
-    for number in 0..200 {
-        log.append(&partition, &batch(number, 10));
-    }
+    let partition = log.small_segments();
     log.directory().checkpoint().unwrap();
     let sealed = partition.sealed_segments(Offset(0)).unwrap();
     let below = Offset(sealed[sealed.len() / 2].last_offset.0 + 1);
@@ -61,7 +57,7 @@ fn released_segments_are_not_local_and_stay_away() {
     log.directory().checkpoint().unwrap();
     drop(partition);
     log.kill_and_reopen();
-    let partition = log.partition_with(topic(1), 0, config);
+    let partition = log.with_small_segments();
     assert_eq!(partition.local_log_start(), below);
     assert_eq!(partition.sealed_segments(Offset(0)).unwrap().len(), sealed.len() - released);
 }
@@ -70,11 +66,7 @@ fn released_segments_are_not_local_and_stay_away() {
 #[test]
 fn a_segment_that_is_missing_is_passed_over() {
     let mut log = Log::open(FlushMode::Os);
-    let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
-    let partition = log.partition_with(topic(1), 0, config);
-    for number in 0..200 {
-        log.append(&partition, &batch(number, 10));
-    }
+    let partition = log.small_segments();
     log.directory().checkpoint().unwrap();
     let sealed = partition.sealed_segments(Offset(0)).unwrap();
     let ranges = partition.sealed_ranges(Offset(0)).unwrap();
@@ -86,11 +78,8 @@ fn a_segment_that_is_missing_is_passed_over() {
     drop(partition);
     log.close_and_reopen();
     let (hole, behind) = (sealed[1].base_offset, sealed[2].base_offset);
-    let folder = log.folder().join(format!("{}-0", topic(1)));
-    for kind in ["log", "sidecar"] {
-        std::fs::remove_file(folder.join(format!("{:020}.{kind}", hole.0))).unwrap();
-    }
-    let partition = log.partition_with(topic(1), 0, config);
+    log.lose(hole);
+    let partition = log.with_small_segments();
     let (base_offset, next_offset, _) = partition.sealed_ranges(Offset(0)).unwrap()[0];
     assert_eq!((base_offset, next_offset), (sealed[0].base_offset, behind));
     let first = |from: Offset| partition.first_sealed_segment(from).unwrap().unwrap().base_offset;
@@ -112,22 +101,15 @@ fn base_of_read(partition: &hotlog::Partition, from: Offset) -> Offset {
 #[test]
 fn a_read_from_a_hole_before_what_is_not_sealed_goes_on_there() {
     let mut log = Log::open(FlushMode::Os);
-    let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
-    let partition = log.partition_with(topic(1), 0, config);
-    for number in 0..200 {
-        log.append(&partition, &batch(number, 10));
-    }
+    let partition = log.small_segments();
     drop(partition);
     log.close_and_reopen();
-    let partition = log.partition_with(topic(1), 0, config);
+    let partition = log.with_small_segments();
     let (hole, behind, _) = *partition.sealed_ranges(Offset(0)).unwrap().last().unwrap();
     drop(partition);
     log.close_and_reopen();
-    let folder = log.folder().join(format!("{}-0", topic(1)));
-    for kind in ["log", "sidecar"] {
-        std::fs::remove_file(folder.join(format!("{:020}.{kind}", hole.0))).unwrap();
-    }
-    let partition = log.partition_with(topic(1), 0, config);
+    log.lose(hole);
+    let partition = log.with_small_segments();
     assert_eq!(base_of_read(&partition, Offset(hole.0 + 5)), behind);
     assert_eq!(all_batches(&partition).len() as i64, 200 - (behind.0 - hole.0) / 10);
 }
@@ -136,20 +118,15 @@ fn a_read_from_a_hole_before_what_is_not_sealed_goes_on_there() {
 #[test]
 fn a_segment_that_cannot_be_read_keeps_none_before_it() {
     let mut log = Log::open(FlushMode::Os);
-    let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
-    let partition = log.partition_with(topic(1), 0, config);
-    for number in 0..200 {
-        log.append(&partition, &batch(number, 10));
-    }
+    let partition = log.small_segments();
     log.directory().checkpoint().unwrap();
     let sealed = partition.sealed_segments(Offset(0)).unwrap();
     drop(partition);
     log.close_and_reopen();
     let (damaged, below) = (sealed[1].base_offset, sealed[2].base_offset);
-    let folder = log.folder().join(format!("{}-0", topic(1)));
-    std::fs::remove_file(folder.join(format!("{:020}.sidecar", damaged.0))).unwrap();
-    std::fs::write(folder.join(format!("{:020}.log", damaged.0)), b"").unwrap();
-    let partition = log.partition_with(topic(1), 0, config);
+    std::fs::remove_file(log.file_of(damaged, "sidecar")).unwrap();
+    std::fs::write(log.file_of(damaged, "log"), b"").unwrap();
+    let partition = log.with_small_segments();
     let limits = hotlog::retention::Limits { age_ms: Some(0), size_bytes: None };
     let time = hotlog::retention::PassTime { now_ms: 2_000_000, since: None };
     let pass = RetentionPass { policy: hotlog::retention::CleanupPolicy::Delete, limits, time };

@@ -33,23 +33,14 @@ fn a_lost_sidecar_is_rebuilt() {
 #[test]
 fn a_sidecar_rebuilt_before_a_hole_ends_where_its_batches_do() {
     let mut log = Log::open(FlushMode::Os);
-    let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
-    let partition = log.partition_with(topic(1), 0, config);
-    for number in 0..200 {
-        log.append(&partition, &batch(number, 10));
-    }
+    let partition = log.small_segments();
     log.directory().checkpoint().unwrap();
     let before = partition.sealed_segments(Offset(0)).unwrap();
     drop(partition);
     log.close_and_reopen();
-    let folder = log.folder().join(format!("{}-0", topic(1)));
-    let remove = |base: Offset, kind| {
-        std::fs::remove_file(folder.join(format!("{:020}.{kind}", base.0))).unwrap();
-    };
-    remove(before[0].base_offset, "sidecar");
-    remove(before[1].base_offset, "sidecar");
-    remove(before[1].base_offset, "log");
-    let partition = log.partition_with(topic(1), 0, config);
+    std::fs::remove_file(log.file_of(before[0].base_offset, "sidecar")).unwrap();
+    log.lose(before[1].base_offset);
+    let partition = log.with_small_segments();
     let found = partition.sealed_segments(Offset(0)).unwrap();
     assert_eq!((found[0].base_offset, found[0].last_offset), (before[0].base_offset, before[0].last_offset));
     assert_eq!(found[1].base_offset, before[2].base_offset);

@@ -189,6 +189,33 @@ impl Log {
         self.directory().create_partition(PartitionId { topic_id, partition }, config).unwrap()
     }
 
+    /// The partition that [`Log::small_segments`] filled, after the log was opened again.
+    pub(crate) fn with_small_segments(&self) -> Arc<Partition> {
+        let config = PartitionConfig { segment_bytes: 20_000, ..PartitionConfig::default() };
+        self.partition_with(topic(1), 0, config)
+    }
+
+    /// A partition of 200 batches of ten records, most of them in sealed segments.
+    pub(crate) fn small_segments(&mut self) -> Arc<Partition> {
+        let partition = self.with_small_segments();
+        for number in 0..200 {
+            self.append(&partition, &batch(number, 10));
+        }
+        partition
+    }
+
+    /// The file of that partition's segment: its batches (`log`) or its `sidecar`.
+    pub(crate) fn file_of(&self, base_offset: Offset, kind: &str) -> std::path::PathBuf {
+        self.folder().join(format!("{}-0", topic(1))).join(format!("{:020}.{kind}", base_offset.0))
+    }
+
+    /// Loses such a segment.
+    pub(crate) fn lose(&self, base_offset: Offset) {
+        for kind in ["log", "sidecar"] {
+            std::fs::remove_file(self.file_of(base_offset, kind)).unwrap();
+        }
+    }
+
     pub(crate) fn append(&mut self, partition: &Arc<Partition>, bytes: &[u8]) -> Appended {
         let room = block_on(self.directory().reserve_room(bytes.len())).unwrap();
         let appended = partition.append(room, bytes, Origin::Client).unwrap();
