@@ -113,7 +113,7 @@ fn of_hot_read(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
         // It is in a store that this broker was not given: nothing that a reader should be reset for.
-        ReadError::NotLocal { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
+        ReadError::NotLocal { .. } | ReadError::Missing { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
         ReadError::Deleted(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         ReadError::Storage(error) => of_storage(error),
     }

@@ -188,6 +188,16 @@ pub enum ReadError {
         /// The first offset held locally.
         local_log_start: Offset,
     },
+    /// The offset is in the log, and the file that held it is gone.
+    #[error(
+        "offset {offset} is missing: no segment file on this disk holds it, the next one begins at {next}"
+    )]
+    Missing {
+        /// The offset asked for.
+        offset: Offset,
+        /// The first offset behind the hole.
+        next: Offset,
+    },
     /// The partition was deleted.
     #[error("partition {0} is deleted")]
     Deleted(PartitionId),

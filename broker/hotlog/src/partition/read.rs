@@ -110,15 +110,7 @@ impl Partition {
             }
             Plan::Sealed => {
                 drop(pin);
-                match self.read_sealed(from..end, limits)? {
-                    Some(pieces) => answer.pieces = pieces,
-                    None => {
-                        let behind = self.first_open(from)?;
-                        if from < behind && behind < end {
-                            return self.read(behind, limits, isolation);
-                        }
-                    }
-                }
+                answer.pieces = self.read_sealed(from..end, limits)?;
             }
         }
         if isolation == Isolation::ReadCommitted {
@@ -134,35 +126,37 @@ impl Partition {
         from >= self.high_watermark() || state.ring.front().is_some_and(|first| first.base_offset <= from)
     }
 
-    /// The answer to a read from sealed segments; `None` where the offset lies behind all that they hold.
-    fn read_sealed(
-        &self,
-        range: Range<Offset>,
-        limits: ReadLimits,
-    ) -> Result<Option<Vec<HotPiece>>, ReadError> {
+    fn read_sealed(&self, range: Range<Offset>, limits: ReadLimits) -> Result<Vec<HotPiece>, ReadError> {
         for meta in self.sealed_metas(range.start)? {
             if meta.base_offset > range.start {
-                // What was let go of since the read began is no hole to be passed over.
-                check_local(&lock(&self.state), range.start)?;
+                return Err(self.missing(range.start, meta.base_offset));
             }
             let sidecar = self.sidecar(meta.base_offset)?;
             let view = SegmentView::sealed(&sidecar);
             let window = window(&sidecar.index, &view, &range, limits);
             let pieces = self.read_view(&view, &window, range.clone(), limits)?;
-            // A segment may end before the offset where offsets were left out, or where a file is missing that the list lets it
-            // reach over; the answer is in the next one then.
+            // Where a file is missing, the list lets the segment before it reach over the hole.
             if !pieces.is_empty() || range.start < sidecar.next_offset {
-                return Ok(Some(pieces));
+                return Ok(pieces);
             }
         }
-        Ok(None)
+        let open = lock(&self.state).open.front().map(|open| open.base_offset);
+        match open.filter(|open| *open > range.start) {
+            Some(open) => Err(self.missing(range.start, open)),
+            None => Ok(Vec::new()),
+        }
     }
 
-    /// Where what is not sealed begins, for a read that found nothing below.
-    fn first_open(&self, from: Offset) -> Result<Offset, ReadError> {
+    /// Why a read finds nothing where the log has held records: to go on at the next ones would be to skip these in silence.
+    fn missing(&self, offset: Offset, next: Offset) -> ReadError {
         let state = lock(&self.state);
-        check_local(&state, from)?;
-        Ok(state.open.front().map_or(state.log_end, |open| open.base_offset))
+        let log_start = self.log_start();
+        if offset < log_start {
+            let high_watermark = self.high_watermark();
+            return ReadError::OutOfRange { offset, log_start, high_watermark };
+        }
+        // What was let go of since the read began is not missing.
+        check_local(&state, offset).err().unwrap_or(ReadError::Missing { offset, next })
     }
 
     /// The batches of a view that answer a read.

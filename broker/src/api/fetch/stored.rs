@@ -56,7 +56,10 @@ impl StoredRead {
                     // A link over which every read takes long is no silent store, as long as any of them comes to its end.
                     let reads = &self.broker.cold_reads;
                     if !reads.is_silent_for(STORE_ANSWERED_WITHIN) {
-                        unanswered = None;
+                        drop(unanswered.take());
+                        if !reads.has_unanswered() {
+                            self.broker.clear_alarm(SILENT_STORE);
+                        }
                         continue;
                     }
                     if unanswered.is_none() {
