@@ -413,14 +413,17 @@ impl Keeper {
     /// error says why not.
     async fn may_do_without(&mut self, row: &SegmentRow) -> Result<(), String> {
         if self.agreement.same_below.is_none_or(|below| row.next_offset > below) {
-            if self.agreement.same_below.is_none() {
-                // A newer one that could not be read then may be by the time this one has its turn again.
-                self.agreement.seek_newest();
-            }
+            // A newer one that could not be read then may be by the time this one has its turn again.
+            self.agreement.seek_newest();
             return Err("the store has this segment".to_owned());
         }
         let (engine, log) = (&self.engine, &self.tiered.source.log);
-        if let Err(fault) = whole_object::check(&*engine.store, log, row).await {
+        let mut checked = whole_object::check(&*engine.store, log, row).await;
+        if matches!(&checked, Err(fault) if fault.is_damage()) {
+            // One bad transfer is no damage.
+            checked = whole_object::check(&*engine.store, log, row).await;
+        }
+        if let Err(fault) = checked {
             if fault.is_damage() {
                 // Once that is noted, it is read ever less often until it is whole.
                 self.tiered.source.note_damaged(row.attempt);

@@ -59,10 +59,14 @@ impl Keeper {
         if damaged.is_empty() {
             return Ok(());
         }
+        let is_new = |row: &&SegmentRow| damaged.contains(&row.attempt) && !row.quarantined;
+        // Of one whose row is not here no note can be made, and the others' looks are not to wait for it.
+        if !self.committer.state().segments.iter().any(|row| is_new(&row)) {
+            return Ok(());
+        }
         self.committer
             .commit(|manifest| {
-                let rows =
-                    manifest.segments.iter().filter(|row| damaged.contains(&row.attempt) && !row.quarantined);
+                let rows = manifest.segments.iter().filter(is_new);
                 rows.map(|row| PartitionEdit::Quarantine { attempt: row.attempt, on: true }).collect()
             })
             .await?;
