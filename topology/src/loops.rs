@@ -38,18 +38,11 @@ pub(crate) fn check(draft: &Draft, faults: &mut Sink) -> usize {
             faults.suggest(flow.head(), reason, "rename with a prefix that its topics do not match");
             named[index] = true;
         }
-        for (other_index, (other_name, other)) in flows[..index].iter().enumerate() {
+        for (other_name, other) in &flows[..index] {
             if collide(&flow.value, &other.value, &mut compared) {
                 let reason =
                     format!("flow.{name}: copies topics that flow.{other_name} copies to the same place");
                 faults.suggest(flow.at("topics"), reason, "keep their topics apart");
-            }
-            if make_topics_without_end(&flow.value, &other.value, &mut compared) {
-                let reason = format!(
-                    "flow.{name}: copies what flow.{other_name} made of its topics, under ever longer names, without end"
-                );
-                faults.suggest(flow.head(), reason, "name topics that the other's prefix does not match");
-                (named[index], named[other_index]) = (true, true);
             }
         }
     }
@@ -131,12 +124,6 @@ fn turns_round(behind: &Flow, ahead: &Flow) -> bool {
 fn collide(flow: &Flow, other: &Flow, compared: &mut usize) -> bool {
     let both = [flow, other].map(|flow| Demand { prefix: String::new(), patterns: flow.topics.as_slice() });
     flow.from == other.from && flow.to == other.to && flow.rename == other.rename && can_meet(&both, compared)
-}
-
-/// Whether a pair of opposite flows renames a topic that both have renamed.
-fn make_topics_without_end(flow: &Flow, other: &Flow, compared: &mut usize) -> bool {
-    let renames = [flow, other].iter().any(|flow| flow.rename != Rename::Same);
-    flow.from != flow.to && turns_round(flow, other) && renames && returns(&[other, flow], compared)
 }
 
 /// Whether a topic could pass every flow of the ring twice.

@@ -26,15 +26,6 @@ pub(super) fn check(draft: &Draft, faults: &mut Sink) {
                     format!("flow.{name}: copies topics that flow.{other_name} copies to the same place");
                 faults.suggest(flow.at("topics"), reason, "keep their topics apart");
             }
-            let (there, back) = (&other.value, &flow.value);
-            let is_pair = there.from == back.to && there.to == back.from && there.from != there.to;
-            let is_same_name = there.rename == Rename::Same && back.rename == Rename::Same;
-            if is_pair && !is_same_name && returns(&[there, back]) {
-                let reason = format!(
-                    "flow.{name}: copies what flow.{other_name} made of its topics, under ever longer names, without end"
-                );
-                faults.suggest(flow.head(), reason, "name topics that the other's prefix does not match");
-            }
         }
     }
     for start in 0..flows.len() {
