@@ -37,12 +37,11 @@ pub struct BothWays<'a> {
     pub is_settled: bool,
 }
 
-/// The map of a flow back that is declared and has copied nothing of the partition yet: what lies at the target and is no
-/// copy, as far as the target still has it, was read by nobody at the source.
+/// The map of a flow back that is declared and has copied nothing of the partition yet: what lies at the target, which has
+/// nothing below its log start any more, and is no copy was read by nobody at the source.
 #[must_use]
-pub fn nothing_came_back(own: &OffsetMap) -> OffsetMap {
-    let kept_from = if own.has_forgotten() { own.start().target } else { TargetOffset(0) };
-    let start = Position { source: SourceOffset(kept_from.0), target: TargetOffset(0) };
+pub fn nothing_came_back(target_log_start: TargetOffset) -> OffsetMap {
+    let start = Position { source: SourceOffset(target_log_start.0), target: TargetOffset(0) };
     OffsetMap::new(start, Provenance::default())
 }
 

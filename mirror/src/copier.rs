@@ -91,6 +91,8 @@ pub struct Copier {
     progress_dirty: bool,
     /// Whether batches were left out because they came from the target.
     left_out: bool,
+    /// Where the target's log began at the last look; `None` before the first.
+    target_log_start: Option<TargetOffset>,
     gathering: Gathering,
     unwritten: Unwritten,
     now_ms: i64,
@@ -124,6 +126,7 @@ impl Copier {
             commit_in_flight: false,
             progress_dirty: true,
             left_out,
+            target_log_start: None,
             gathering: Gathering::new(),
             unwritten,
             now_ms: 0,
@@ -147,6 +150,12 @@ impl Copier {
     #[must_use]
     pub fn has_left_out(&self) -> bool {
         self.left_out
+    }
+
+    /// Where the target's log begins, as far as it was asked.
+    #[must_use]
+    pub fn target_log_start(&self) -> Option<TargetOffset> {
+        self.target_log_start
     }
 
     /// Whether the map holds all that was sent to the target.
@@ -242,6 +251,7 @@ impl Copier {
     /// Forgets blocks of which the target has no record any more. Nothing waits for that, so the map topic is told with
     /// the next commit, at a flush if there is nothing else to say.
     fn trim_below(&mut self, target_log_start: TargetOffset) {
+        self.target_log_start = Some(target_log_start);
         let gone = self.map.trim_below(target_log_start);
         self.progress_dirty |= !gone.is_empty();
         self.unwritten.forget(&self.key, &gone);

@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
+use client::TopicPartition;
 use tokio::time::timeout;
 
 use crate::both_ways::{BothWays, nothing_came_back};
 use crate::flow::counterflow::{Counter, Counterflow};
 use crate::flow::map_log::MapReader;
+use crate::flow::tail::Target;
 use crate::flow::{FlowError, cluster_id, connect};
 use crate::map_topic::{Ledger, PartitionKey};
 use crate::offset_map::{OffsetMap, SourceOffset, TargetOffset, Translation};
@@ -69,7 +71,7 @@ pub async fn translate(spec: &FlowSpec, question: &Question) -> Result<Translati
             Ok(number(own.translate_back(TargetOffset(offset)), to_source))
         }
         (Direction::ToTarget, Counter::Nothing) => {
-            let counter = &nothing_came_back(own);
+            let counter = &nothing_came_back(known.tail.log_start().await?);
             let maps = BothWays { own, counter, is_settled: known.is_map_complete };
             Ok(number(maps.translate(SourceOffset(offset)).at, to_target))
         }
@@ -93,6 +95,7 @@ struct Known {
     left_out: bool,
     /// Whether the map holds all that was sent to the target.
     is_map_complete: bool,
+    tail: Target,
 }
 
 /// What the source says of the flows that come back.
@@ -120,10 +123,12 @@ async fn known(spec: &FlowSpec, topic: &str, partition: i32) -> Result<Known, Fl
     MapReader::new(&target).read_to_end(&mut ledger).await?;
     let known = || {
         let key = key_of(&ledger, spec, topic, partition)?;
-        let partition = ledger.partition(&key)?;
-        let (_, progress) = partition.progress()?;
+        let of_it = ledger.partition(&key)?;
+        let (_, progress) = of_it.progress()?;
         let (left_out, is_map_complete) = (progress.left_out, progress.intents.is_empty());
-        Some(Known { map: partition.offset_map()?, left_out, is_map_complete, key })
+        let partition = TopicPartition::new(spec.rename.apply(topic), partition);
+        let tail = Target { cluster: target.clone(), partition, topic_id: key.target_topic };
+        Some(Known { map: of_it.offset_map()?, left_out, is_map_complete, key, tail })
     };
     let (flow, topic) = (spec.name.clone(), topic.to_owned());
     known().ok_or(FlowError::NotCopied { flow, topic, partition })

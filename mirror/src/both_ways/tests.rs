@@ -64,9 +64,12 @@ impl Pair {
     }
 
     /// The same where the flow back has not come to the partition.
-    fn translate_before_it_comes(&self, next: i64) -> Translation<TargetOffset> {
-        let maps = BothWays { own: &self.own, counter: &nothing_came_back(&self.own), is_settled: true };
-        maps.translate(SourceOffset(next)).at
+    fn translate_before_it_comes(&self, next: i64, target_log_start: usize) -> Translation<TargetOffset> {
+        let target_log_start = TargetOffset(target_log_start as i64);
+        let counter = &nothing_came_back(target_log_start);
+        let mut own = self.own.clone();
+        own.trim_below(target_log_start);
+        BothWays { own: &own, counter, is_settled: true }.translate(SourceOffset(next)).at
     }
 
     fn happens(&mut self, happening: Happening) {
@@ -132,6 +135,7 @@ proptest! {
     #[test]
     fn before_the_flow_back_comes_no_reader_passes_what_is_the_targets_own(
         story in prop::collection::vec(happening(), 0..80),
+        deleted in 0..40_usize,
     ) {
         let mut pair = Pair::new();
         for happening in story {
@@ -139,13 +143,20 @@ proptest! {
                 pair.happens(happening);
             }
         }
+        let log_start = deleted.min(pair.target.len());
+        let kept = &pair.target[log_start..];
+        let are_copies = kept.iter().all(|record| record.is_some() && pair.source.contains(record));
         for next in 0..=pair.source.len() {
-            let first_unread = pair.first_unread(next);
-            let at = pair.translate_before_it_comes(next as i64).offset().0 as usize;
+            let unread = kept.iter().position(|record| pair.is_unread(next, record));
+            let first_unread = log_start + unread.unwrap_or(kept.len());
+            let at = match pair.translate_before_it_comes(next as i64, log_start) {
+                Translation::Before(_) => continue,
+                at => at.offset().0 as usize,
+            };
             prop_assert!(at <= first_unread, "{at} at {next}, {first_unread} is unread");
-            if pair.target.iter().all(|record| record.is_some() && pair.source.contains(record)) {
+            if are_copies {
                 let one_way = pair.own.translate(SourceOffset(next as i64)).offset().0 as usize;
-                prop_assert_eq!(at, one_way, "the target has nothing of its own");
+                prop_assert_eq!(at.max(log_start), one_way.max(log_start), "the target has nothing of its own");
             }
         }
     }
@@ -158,11 +169,12 @@ fn before_the_flow_back_comes_copies_alone_are_told_exactly() {
         pair.write(true);
     }
     pair.copy(true, 4);
-    assert_eq!(pair.translate_before_it_comes(3), Translation::Exact(TargetOffset(3)));
+    assert_eq!(pair.translate_before_it_comes(3, 0), Translation::Exact(TargetOffset(3)));
     pair.write(false);
     pair.write(true);
     pair.copy(true, 1);
-    assert_eq!(pair.translate_before_it_comes(5), Translation::Unread(TargetOffset(4)));
+    assert_eq!(pair.translate_before_it_comes(5, 0), Translation::Unread(TargetOffset(4)));
+    assert_eq!(pair.translate_before_it_comes(5, 5), Translation::Exact(TargetOffset(6)), "it is gone");
 }
 
 #[test]

@@ -17,10 +17,11 @@ use wire::TopicId;
 
 use crate::clock::Clock;
 use crate::events::Event;
-use crate::flow::counterflow::{self, Counter, Counterflow};
+use crate::flow::counterflow::{self, Counter, Counterflow, Own};
 use crate::flow::fence::Fence;
 use crate::flow::group_sync::{self, Carrier, GroupPositions, SourcePositions};
 use crate::flow::map_log::MapWriter;
+use crate::flow::tail::Target;
 use crate::flow::{FlowError, cluster_id, connect, places};
 use crate::groups::{Place, Reason};
 use crate::map_topic::{GroupPartition, GroupSync, Ledger, MapRecord, PartitionKey, SyncPass};
@@ -31,8 +32,8 @@ use crate::translate::key_of;
 
 /// How long the source may take to say where its groups stand.
 const SOURCE_WITHIN: Duration = Duration::from_secs(10);
-/// How much of that it may take for one group: where its coordinator is away, the others still count.
-const GROUP_WITHIN: Duration = Duration::from_secs(2);
+/// How much of that it may take to say where the groups stand: where a coordinator is away, the others still count.
+const GROUPS_WITHIN: Duration = Duration::from_secs(4);
 /// How much of that it may take to say what comes back to it.
 const COUNTERFLOW_WITHIN: Duration = Duration::from_secs(5);
 
@@ -73,6 +74,8 @@ struct Copied {
     is_map_complete: bool,
     /// Whether an event says that its source, or its target, is not the log that was copied.
     is_spoilt: bool,
+    /// Where the target's log begins; asked where it is or was copied back too.
+    target_log_start: Option<TargetOffset>,
 }
 
 /// All that a position is translated by.
@@ -100,6 +103,7 @@ pub(super) async fn carry_over(
 ) -> Result<Carried, FlowError> {
     let at_ms = Clock::system().now_ms();
     let mut known = Known::of(spec, ledger, unsettled);
+    known.ask_target(target, spec).await;
     known.at_source = known.ask_source(spec, cluster_id(target, &spec.to)?).await;
     let fence = Fence::new(writer, spec);
     let carrier = Carrier { target, spec, fence: &fence, is_last: true };
@@ -125,7 +129,7 @@ pub(super) async fn carry_over(
 async fn at_source(spec: &FlowSpec, target_id: Arc<str>) -> Result<(Arc<str>, AtSource), FlowError> {
     let source = connect(&spec.from).await?;
     let group_sync::Standing { positions: standing, unread } =
-        group_sync::positions_of_groups(&source, spec, GROUP_WITHIN).await?;
+        group_sync::positions_of_groups(&source, spec, GROUPS_WITHIN).await?;
     for (group, why_not) in &unread {
         tracing::warn!(group, %why_not, "the source does not say where the group stands: it goes on where it was last seen");
     }
@@ -164,10 +168,25 @@ impl Known {
             });
             let at_source = TopicPartition::new(topic.as_str(), partition);
             known.names.insert((target_topic, partition), at_source.clone());
-            let copied = Copied { key, map, comes_back, left_out, is_map_complete, is_spoilt };
+            let copied =
+                Copied { key, map, comes_back, left_out, is_map_complete, is_spoilt, target_log_start: None };
             known.copied.insert(at_source, copied);
         }
         known
+    }
+
+    /// Asks the target where the logs begin of what is copied both ways. One that does not say is not known.
+    async fn ask_target(&mut self, target: &Cluster, spec: &FlowSpec) {
+        for (at_source, copied) in self.copied.iter_mut().filter(|(_, copied)| copied.comes_back) {
+            let partition = TopicPartition::new(spec.rename.apply(&at_source.topic), at_source.partition);
+            let asked = Target { cluster: target.clone(), partition, topic_id: copied.key.target_topic };
+            match asked.log_start().await {
+                Ok(log_start) => copied.target_log_start = Some(log_start),
+                Err(error) => {
+                    tracing::warn!(partition = %asked.partition, %error, "not known where the target's log begins");
+                }
+            }
+        }
     }
 
     /// Asks the source where its groups stand, if it answers and is the cluster that was copied.
@@ -247,7 +266,7 @@ impl Known {
 
     fn place(&self, partition: &TopicPartition, next: SourceOffset) -> Place {
         let Some(copied) = self.copied.get(partition) else { return Place::not_yet() };
-        let Copied { key, map, comes_back, left_out, is_map_complete, .. } = copied;
+        let Copied { key, map, comes_back, left_out, is_map_complete, target_log_start, .. } = copied;
         let counterflow = self.at_source.as_ref().and_then(|at_source| at_source.counterflow.as_ref());
         let counter = match counterflow {
             Some(counterflow) => counterflow.counter(&partition.topic, key, *left_out),
@@ -255,7 +274,8 @@ impl Known {
             None if self.at_source.is_some() && *comes_back => Counter::Unknown,
             None => Counter::None,
         };
-        counterflow::place(map, &counter, *is_map_complete, next)
+        let own = Own { map, is_settled: *is_map_complete, target_log_start: *target_log_start };
+        counterflow::place(&own, &counter, next)
     }
 }
 

@@ -13,7 +13,7 @@ use super::map_log::MapReader;
 use crate::both_ways::{BothWays, nothing_came_back};
 use crate::groups::{Place, Reason};
 use crate::map_topic::{Ledger, PartitionKey, Progress, Scope};
-use crate::offset_map::{OffsetMap, SourceOffset};
+use crate::offset_map::{OffsetMap, SourceOffset, TargetOffset};
 use crate::spec::FlowSpec;
 
 /// The maps from the target to the source.
@@ -113,14 +113,27 @@ impl Counterflow {
     }
 }
 
+/// What is known of a partition at the flow's own target.
+pub(crate) struct Own<'a> {
+    pub(crate) map: &'a OffsetMap,
+    /// Whether the map holds all that was sent.
+    pub(crate) is_settled: bool,
+    /// Where the log begins; `None` where it was not asked.
+    pub(crate) target_log_start: Option<TargetOffset>,
+}
+
 /// The place of a position by a flow's own map and what is known of the way back.
-pub(crate) fn place(own: &OffsetMap, counter: &Counter, is_settled: bool, next: SourceOffset) -> Place {
+pub(crate) fn place(own: &Own<'_>, counter: &Counter, next: SourceOffset) -> Place {
+    let Own { map: own, is_settled, target_log_start } = *own;
     match counter {
         Counter::None => Place::one_way(own, next),
-        Counter::Nothing => {
-            let counter = &nothing_came_back(own);
-            Place::both_ways(BothWays { own, counter, is_settled }, next)
-        }
+        Counter::Nothing => match target_log_start {
+            Some(target_log_start) => {
+                let counter = &nothing_came_back(target_log_start);
+                Place::both_ways(BothWays { own, counter, is_settled }, next)
+            }
+            None => Place::unknown(Reason::NotCopied),
+        },
         Counter::Map(counter) => Place::both_ways(BothWays { own, counter, is_settled }, next),
         Counter::Unknown => Place::unknown(Reason::NeedsSource),
     }

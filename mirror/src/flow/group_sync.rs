@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use client::group::{Group, Membership, Position};
 use client::{Cluster, RequestError, TopicPartition};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wire::{ErrorCode, LeaderEpoch, Offset};
 
@@ -29,6 +29,10 @@ use crate::spec::FlowSpec;
 pub(crate) const PASS_EVERY: Duration = Duration::from_secs(1);
 /// Group states in which nobody reads: positions may be set from outside.
 const IDLE_STATES: [&str; 3] = ["Empty", "Dead", ""];
+/// How long a cluster may take to say where one group stands: as a rule its coordinator is away then.
+const GROUP_WITHIN: Duration = Duration::from_secs(5);
+/// What is said of one that took longer.
+const NO_ANSWER: &str = "nothing in time";
 /// How often a pass that changed nothing is still written down, in passes.
 const SAY_AGAIN_AFTER: u32 = 5;
 
@@ -126,13 +130,13 @@ impl GroupSyncer {
             }
             let carried = match carry_over(&carrier, (&group, &standing), &place_of).await {
                 Ok(carried) => carried,
-                Err(FlowError::Request(error)) if error.code().is_some() => {
-                    unasked.get_or_insert(FlowError::Request(error));
+                Err(error @ FlowError::GroupUnread { .. }) => {
+                    unasked.get_or_insert(error);
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            refused = refused.or(carried.refusal.clone().map(FlowError::from));
+            refused = refused.or_else(|| carried.refusal.clone());
             let partitions = carried.or_where_it_stood(said.get(&group).map_or(&[], |said| said));
             count(pass, &partitions);
             if said.get(&group) != Some(&partitions) {
@@ -167,27 +171,35 @@ pub(crate) struct Standing {
 }
 
 /// The positions of the source's groups, of those that have any in the topics which the flow copies. One that cannot be
-/// read for a reason of its own, or not within a time, holds no other up.
+/// read for a reason of its own holds no other up; none is asked beyond the time for all of them.
 pub(crate) async fn positions_of_groups(
     source: &Cluster,
     spec: &FlowSpec,
-    within: Duration,
+    for_all: Duration,
 ) -> Result<Standing, RequestError> {
+    let begun = Instant::now();
     let mut standing = Standing { positions: GroupPositions::new(), unread: BTreeMap::new() };
     for group in groups_at_source(source, spec).await? {
-        match timeout(within, positions_at_source(source, spec, &group)).await {
-            Ok(Ok(positions)) if positions.is_empty() => {}
-            Ok(Ok(positions)) => drop(standing.positions.insert(group, positions)),
-            Ok(Err(error)) if error.code().is_some() => {
-                drop(standing.unread.insert(group, error.to_string()));
+        let within = for_all.saturating_sub(begun.elapsed()).min(for_all / 2).min(GROUP_WITHIN);
+        let why_not = match timeout(within, positions_at_source(source, spec, &group)).await {
+            Ok(Ok(positions)) => {
+                if !positions.is_empty() {
+                    standing.positions.insert(group, positions);
+                }
+                continue;
             }
+            Ok(Err(error)) if is_its_own(&error) => error.to_string(),
             Ok(Err(error)) => return Err(error),
-            Err(_) => {
-                drop(standing.unread.insert(group, "its coordinator does not answer in time".to_owned()))
-            }
-        }
+            Err(_) => NO_ANSWER.to_owned(),
+        };
+        standing.unread.insert(group, format!("the source says: {why_not}"));
     }
     Ok(standing)
+}
+
+/// Whether an answer, or that there is none, is about one group: the coordinator of another may be another broker.
+fn is_its_own(error: &RequestError) -> bool {
+    error.code().is_some() || error.retriable()
 }
 
 /// The topics in which groups stand.
@@ -229,7 +241,7 @@ pub(crate) struct Carrier<'a> {
 pub(crate) struct CarriedOver {
     partitions: Vec<GroupPartition>,
     /// Why the target says nothing of the group.
-    refusal: Option<RequestError>,
+    refusal: Option<FlowError>,
 }
 
 impl CarriedOver {
@@ -254,28 +266,41 @@ pub(crate) async fn carry_over(
     (group, standing): (&str, &SourcePositions),
     place_of: &PlaceOf<'_>,
 ) -> Result<CarriedOver, FlowError> {
-    let Carrier { target, spec, fence, is_last } = carrier;
-    let renamed = |partition: &TopicPartition| {
-        TopicPartition::new(spec.rename.apply(&partition.topic), partition.partition)
+    let Carrier { target, spec, is_last, .. } = *carrier;
+    let renamed = |partition: &TopicPartition| at_target(spec, partition);
+    let there = target.group(group);
+    let asked = stand_there(&there, standing.keys().map(renamed).collect());
+    let (why_not, is_final) = match timeout(GROUP_WITHIN, asked).await {
+        Ok(Ok(found)) => return put_there(carrier, (group, standing), place_of, found).await,
+        Ok(Err(error)) if !is_its_own(&error) => return Err(error.into()),
+        Ok(Err(error)) => (error.to_string(), !error.retriable()),
+        Err(_) => (NO_ANSWER.to_owned(), false),
     };
-    let at_target = target.group(group);
-    let (active, there) = match stand_there(&at_target, standing.keys().map(renamed).collect()).await {
-        Ok(found) => found,
-        Err(error) if error.code().is_some() && (*is_last || !error.retriable()) => {
-            tracing::warn!(group, %error, "the target says nothing of the group");
-            let left = |(partition, source): (&TopicPartition, &SourceOffset)| {
-                let place = place_of(partition, *source);
-                known_of(&renamed(partition), *source, place, (None, Some(Reason::Refused)))
-            };
-            let partitions = standing.iter().map(left).collect();
-            return Ok(CarriedOver { partitions, refusal: Some(error) });
-        }
-        Err(error) => return Err(error.into()),
+    let unread =
+        FlowError::GroupUnread { group: group.to_owned(), why_not: format!("the target says: {why_not}") };
+    if !is_final && !is_last {
+        return Err(unread);
+    }
+    tracing::warn!(group, why_not, "the target says nothing of the group");
+    let left = |(partition, source): (&TopicPartition, &SourceOffset)| {
+        let place = place_of(partition, *source);
+        known_of(&renamed(partition), *source, place, (None, Some(Reason::Refused)))
     };
+    Ok(CarriedOver { partitions: standing.iter().map(left).collect(), refusal: Some(unread) })
+}
+
+/// Puts a group to its places, knowing how it stands at the target.
+async fn put_there(
+    Carrier { target, spec, fence, .. }: &Carrier<'_>,
+    (group, standing): (&str, &SourcePositions),
+    place_of: &PlaceOf<'_>,
+    (active, there): (bool, BTreeMap<TopicPartition, Position>),
+) -> Result<CarriedOver, FlowError> {
+    let group_there = target.group(group);
     let (mut commits, mut is_to_hold) = (BTreeMap::new(), false);
     let mut outcome = Vec::new();
     for (partition, source) in standing {
-        let target_partition = renamed(partition);
+        let target_partition = at_target(spec, partition);
         let position = there.get(&target_partition).map(|position| position.offset.0);
         let place = place_of(partition, *source);
         let (offset, reason) = match decide(place.found, AtTarget { active, position, may_go_back: false }) {
@@ -295,7 +320,7 @@ pub(crate) async fn carry_over(
         fence.hold().await?;
     }
     if !commits.is_empty()
-        && let Err(error) = at_target.commit(&Membership::OUTSIDE, &commits).await
+        && let Err(error) = group_there.commit(&Membership::OUTSIDE, &commits).await
     {
         tracing::warn!(group, %error, "the target did not take the group's positions");
         for (partition, known) in &mut outcome {
@@ -307,6 +332,11 @@ pub(crate) async fn carry_over(
     }
     let partitions = outcome.into_iter().map(|(_, known)| known).collect();
     Ok(CarriedOver { partitions, refusal: None })
+}
+
+/// What a partition of the source is called at the target.
+fn at_target(spec: &FlowSpec, partition: &TopicPartition) -> TopicPartition {
+    TopicPartition::new(spec.rename.apply(&partition.topic), partition.partition)
 }
 
 /// What is kept of one position: `target` is the group's own there, for this reason if that is not its very place.

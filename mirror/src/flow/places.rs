@@ -10,7 +10,7 @@ use client::{Cluster, TopicPartition};
 use wire::TopicId;
 
 use super::FlowError;
-use super::counterflow::{self, Counterflow};
+use super::counterflow::{self, Counterflow, Own};
 use super::partition::{Shared, SharedCopier};
 use crate::groups::{Place, Reason};
 use crate::map_topic::PartitionKey;
@@ -72,7 +72,12 @@ impl Places {
         match shared {
             Shared::Copied(copier) => {
                 let counter = self.counterflow.counter(&partition.topic, &key, copier.has_left_out());
-                counterflow::place(copier.map(), &counter, copier.is_map_complete(), next)
+                let own = Own {
+                    map: copier.map(),
+                    is_settled: copier.is_map_complete(),
+                    target_log_start: copier.target_log_start(),
+                };
+                counterflow::place(&own, &counter, next)
             }
             Shared::Recovering if comes_back || had_left_out => Place::unknown(Reason::NotCopied),
             Shared::Recovering => Place::not_yet(),
