@@ -1,8 +1,8 @@
 //! One partition as the broker serves it: appends go to the hot log, reads to the hot log or to the store.
 //!
 //! Owns: the one place where hot and cold meet ([`Partition::read`]), and joining the pieces of a read for who looks into
-//! it. Does not own: segments and the journal (crate `hotlog`), objects (crate `tiering`), the topic's settings, searches
-//! by time and epoch (`search`).
+//! it. Does not own: segments and the journal (crate `hotlog`), objects (crate `tiering`), what a read from the store finds
+//! (`cold`), the topic's settings, searches by time and epoch (`search`).
 
 use std::future::Future;
 use std::os::unix::fs::FileExt as _;
@@ -25,8 +25,10 @@ use crate::archive::{ArchivedLog, StoreDisagrees};
 use crate::validation::BatchRefused;
 use crate::waiters::Waiters;
 
+mod cold;
 mod search;
 
+use self::cold::Cold;
 pub(crate) use search::TimedOffset;
 
 /// Why a batch was not appended, or not committed.
@@ -115,14 +117,6 @@ impl Read {
     pub(crate) fn bytes(&self) -> usize {
         self.pieces.iter().map(Piece::length).sum()
     }
-}
-
-/// What a read from the store found.
-enum Cold {
-    /// Batches.
-    Found(Read),
-    /// Nothing, and nothing up to here: the local log goes on at or below this offset.
-    HoleUpTo(Offset),
 }
 
 /// What a partition has in the store.
@@ -269,6 +263,9 @@ impl Partition {
             if let Some(read) = self.read_local(from, limits, isolation).await? {
                 return Ok(read);
             }
+            if !self.is_cold(from) {
+                return self.read_missing(from, limits, isolation).await;
+            }
         }
     }
 
@@ -288,6 +285,7 @@ impl Partition {
         match self.read_hot(from, limits, isolation).await {
             // The local copy went in this very moment.
             Err(ReadRefused::Hot(ReadError::NotLocal { .. })) if self.tiered.is_some() => Ok(None),
+            Err(ReadRefused::Hot(ReadError::Missing { .. })) if self.is_stored(from) => Ok(None),
             found => found.map(Some),
         }
     }
@@ -337,52 +335,6 @@ impl Partition {
             true => Err(ReadRefused::CutShort { partition: self.id(), found, expected }),
             false => Ok(()),
         }
-    }
-
-    async fn read_cold(&self, from: Offset, max_bytes: usize) -> Result<Cold, ReadRefused> {
-        let tier = self.tier().expect("the caller saw the tier");
-        let mut from = from;
-        loop {
-            let found = match tier.fetch(self.id(), from, max_bytes).await {
-                Err(TierReadError::OutOfRange { start, end, .. }) => {
-                    return self.not_in_store(from, (Offset(start), Offset(end)));
-                }
-                found => found?,
-            };
-            if found.batches.is_empty() && found.next_offset > from {
-                // A hole: what stood there is gone, and the reader is led across it.
-                from = found.next_offset;
-                if from >= self.hot.local_log_start() {
-                    return Ok(Cold::HoleUpTo(from));
-                }
-                continue;
-            }
-            if found.batches.is_empty() {
-                let held = self.tiered().map(|range| (range.start, range.end));
-                return self.not_in_store(from, held.unwrap_or((from, from)));
-            }
-            return Ok(Cold::Found(Read {
-                pieces: found.batches.into_iter().map(Piece::Memory).collect(),
-                high_watermark: self.hot.high_watermark(),
-                last_stable_offset: self.hot.last_stable_offset(),
-                log_start: self.hot.log_start(),
-                aborted: found
-                    .aborted
-                    .iter()
-                    .map(|range| (range.producer_id.0, range.first_offset.0))
-                    .collect(),
-            }));
-        }
-    }
-
-    /// What a reader gets of an offset that the store does not have. One that is still the log's, and not on local disk, must
-    /// not be called out of range: clients would begin anew elsewhere.
-    fn not_in_store(&self, offset: Offset, (start, end): (Offset, Offset)) -> Result<Cold, ReadRefused> {
-        if self.is_cold(offset) {
-            return Err(ReadRefused::Nowhere { partition: self.id(), offset, start, end });
-        }
-        // The log start passed it in this very moment: the local log says so.
-        Ok(Cold::HoleUpTo(offset))
     }
 
     /// Reads everything up to the end, in order, handing each batch to `each`.

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -138,6 +138,45 @@ fn a_broker_whose_records_are_in_a_store_starts_with_no_other() {
     *west.settings_mut() = settings(&scratch, "lake");
     west.restart().unwrap();
     has_all(&west, &sent);
+}
+
+#[test]
+fn what_is_missing_on_disk_is_read_from_the_store() {
+    let scratch = Scratch::new().unwrap();
+    let mut west = Broker::start(scratch.join("west"), settings(&scratch, "lake")).unwrap();
+    // All of it stays on disk too.
+    let all_local = ["retention.ms=-1", "segment.bytes=1048576"];
+    Python::Confluent.create_topic(&west.bootstrap(), TOPIC, 1, &all_local).unwrap();
+    let sent = send(&west);
+    let lost = logs_of(&west).into_iter().nth(2).unwrap();
+    let base: i64 = lost.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    Deadline::seconds(90)
+        .wait_for("the third segment to be in the store", || {
+            let end = partitions_of(&west, TOPIC)?[&0].tiered_end_offset;
+            Ok(end.is_some_and(|end| end > base + 1).then_some(()))
+        })
+        .unwrap();
+    west.stop().unwrap();
+    for kind in ["log", "sidecar"] {
+        std::fs::remove_file(lost.with_extension(kind)).unwrap();
+    }
+    west.restart().unwrap();
+    has_all(&west, &sent);
+    assert_eq!(partitions_of(&west, TOPIC).unwrap()[&0].local_log_start_offset, 0);
+}
+
+/// The files of the topic's sealed and open segments, oldest first.
+fn logs_of(broker: &Broker) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(broker.data()).unwrap().map(|entry| entry.unwrap().path());
+    let logs = |folder: PathBuf| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let folders = folders.filter(|path| path.is_dir());
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "log");
+    let mut all: Vec<Vec<PathBuf>> = folders.map(|folder| logs(folder).filter(is_log).collect()).collect();
+    // The topic's has the most: the others are the broker's own.
+    all.sort_by_key(Vec::len);
+    let mut logs = all.pop().unwrap_or_default();
+    logs.sort();
+    logs
 }
 
 #[test]

@@ -150,6 +150,9 @@ impl Partition {
     /// Why a read finds nothing where the log has held records: to go on at the next ones would be to skip these in silence.
     fn missing(&self, offset: Offset, next: Offset) -> ReadError {
         let state = lock(&self.state);
+        if state.deleted {
+            return ReadError::Deleted(self.id);
+        }
         let log_start = self.log_start();
         if offset < log_start {
             let high_watermark = self.high_watermark();
