@@ -35,12 +35,12 @@ pub enum FlowError {
     /// A cluster did not answer, or refused.
     #[error(transparent)]
     Request(Arc<RequestError>),
-    /// The source does not say where one of its groups stands.
-    #[error("where group {group} stands is not known, the source does not say: {why_not}")]
+    /// A cluster does not say where a group stands.
+    #[error("where group {group} stands is not known: {why_not}")]
     GroupUnread {
         /// The group.
         group: String,
-        /// What it says instead.
+        /// Which cluster does not say it, and what it says instead.
         why_not: String,
     },
     /// An address in the flow's description is none.

@@ -30,6 +30,8 @@ use crate::spec::FlowSpec;
 use crate::status::{PartitionStatus, from_ledger};
 use crate::translate::key_of;
 
+/// How long the target may take to say where its logs begin.
+const LOG_STARTS_WITHIN: Duration = Duration::from_secs(5);
 /// How long the source may take to say where its groups stand.
 const SOURCE_WITHIN: Duration = Duration::from_secs(10);
 /// How much of that it may take to say where the groups stand: where a coordinator is away, the others still count.
@@ -103,7 +105,8 @@ pub(super) async fn carry_over(
 ) -> Result<Carried, FlowError> {
     let at_ms = Clock::system().now_ms();
     let mut known = Known::of(spec, ledger, unsettled);
-    known.ask_target(target, spec).await;
+    // What is not told in time is not known.
+    drop(timeout(LOG_STARTS_WITHIN, known.ask_target(target, spec)).await);
     known.at_source = known.ask_source(spec, cluster_id(target, &spec.to)?).await;
     let fence = Fence::new(writer, spec);
     let carrier = Carrier { target, spec, fence: &fence, is_last: true };

@@ -30,7 +30,9 @@ pub(crate) const PASS_EVERY: Duration = Duration::from_secs(1);
 /// Group states in which nobody reads: positions may be set from outside.
 const IDLE_STATES: [&str; 3] = ["Empty", "Dead", ""];
 /// How long a cluster may take to say where one group stands: as a rule its coordinator is away then.
-const GROUP_WITHIN: Duration = Duration::from_secs(5);
+const GROUP_WITHIN: Duration = Duration::from_secs(15);
+/// Of how many groups in a row there may be no answer before it is the cluster that is silent.
+const SILENT_IN_A_ROW: u32 = 3;
 /// What is said of one that took longer.
 const NO_ANSWER: &str = "nothing in time";
 /// How often a pass that changed nothing is still written down, in passes.
@@ -116,7 +118,7 @@ impl GroupSyncer {
         let Standing { positions, unread } = standing?;
         let first = unread.into_iter().next();
         let mut unasked = first.map(|(group, why_not)| FlowError::GroupUnread { group, why_not });
-        let mut refused = None;
+        let (mut refused, mut silent) = (None, 0);
         let fence = Fence::new(&self.writer, &self.spec);
         let carrier = Carrier { target: &self.target, spec: &self.spec, fence: &fence, is_last: false };
         let place_of = |partition: &TopicPartition, next| self.places.of(partition, next);
@@ -130,12 +132,14 @@ impl GroupSyncer {
             }
             let carried = match carry_over(&carrier, (&group, &standing), &place_of).await {
                 Ok(carried) => carried,
-                Err(error @ FlowError::GroupUnread { .. }) => {
+                Err(error @ FlowError::GroupUnread { .. }) if silent + 1 < SILENT_IN_A_ROW => {
+                    silent += 1;
                     unasked.get_or_insert(error);
                     continue;
                 }
                 Err(error) => return Err(error),
             };
+            silent = 0;
             refused = refused.or_else(|| carried.refusal.clone());
             let partitions = carried.or_where_it_stood(said.get(&group).map_or(&[], |said| said));
             count(pass, &partitions);
@@ -177,20 +181,27 @@ pub(crate) async fn positions_of_groups(
     spec: &FlowSpec,
     for_all: Duration,
 ) -> Result<Standing, RequestError> {
-    let begun = Instant::now();
     let mut standing = Standing { positions: GroupPositions::new(), unread: BTreeMap::new() };
-    for group in groups_at_source(source, spec).await? {
+    let groups = groups_at_source(source, spec).await?;
+    let (begun, mut silent) = (Instant::now(), 0);
+    for group in groups {
         let within = for_all.saturating_sub(begun.elapsed()).min(for_all / 2).min(GROUP_WITHIN);
-        let why_not = match timeout(within, positions_at_source(source, spec, &group)).await {
-            Ok(Ok(positions)) => {
-                if !positions.is_empty() {
-                    standing.positions.insert(group, positions);
+        let why_not = if within.is_zero() || silent >= SILENT_IN_A_ROW {
+            NO_ANSWER.to_owned()
+        } else {
+            let answer = timeout(within, positions_at_source(source, spec, &group)).await;
+            silent = if answer.is_err() { silent + 1 } else { 0 };
+            match answer {
+                Ok(Ok(positions)) => {
+                    if !positions.is_empty() {
+                        standing.positions.insert(group, positions);
+                    }
+                    continue;
                 }
-                continue;
+                Ok(Err(error)) if is_its_own(&error) => error.to_string(),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => NO_ANSWER.to_owned(),
             }
-            Ok(Err(error)) if is_its_own(&error) => error.to_string(),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => NO_ANSWER.to_owned(),
         };
         standing.unread.insert(group, format!("the source says: {why_not}"));
     }
@@ -199,7 +210,8 @@ pub(crate) async fn positions_of_groups(
 
 /// Whether an answer, or that there is none, is about one group: the coordinator of another may be another broker.
 fn is_its_own(error: &RequestError) -> bool {
-    error.code().is_some() || error.retriable()
+    let is_the_clusters = matches!(error, RequestError::Unreachable(_));
+    error.code().is_some() || (error.retriable() && !is_the_clusters)
 }
 
 /// The topics in which groups stand.
@@ -270,9 +282,13 @@ pub(crate) async fn carry_over(
     let renamed = |partition: &TopicPartition| at_target(spec, partition);
     let there = target.group(group);
     let asked = stand_there(&there, standing.keys().map(renamed).collect());
-    let (why_not, is_final) = match timeout(GROUP_WITHIN, asked).await {
+    // Who asks for the last time asks as long as the client tries; without any answer it may be done all over again.
+    let within = if is_last { Duration::MAX } else { GROUP_WITHIN };
+    let (why_not, is_final) = match timeout(within, asked).await {
         Ok(Ok(found)) => return put_there(carrier, (group, standing), place_of, found).await,
-        Ok(Err(error)) if !is_its_own(&error) => return Err(error.into()),
+        Ok(Err(error)) if !is_its_own(&error) || (is_last && error.code().is_none()) => {
+            return Err(error.into());
+        }
         Ok(Err(error)) => (error.to_string(), !error.retriable()),
         Err(_) => (NO_ANSWER.to_owned(), false),
     };
