@@ -1,9 +1,10 @@
 //! `longhaul mirror failover`: the flow ends for good, and its groups go on at the target.
 //!
 //! Owns: taking the flow over from whoever owns it, settling what was in the air, the durable mark, the report.
-//! Does not own: where groups go on (`failover::groups`); the source, which may be dead: nothing depends on its answer.
+//! Does not own: where groups go on (`failover::groups`) and how far they may have read (`failover::target_ends`); the source, which may be dead: nothing depends on its answer.
 
 mod groups;
+mod target_ends;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -158,13 +159,14 @@ async fn promote(
     reader.read_to_end(ledger).await?;
     let mut positions = BTreeMap::new();
     for known in from_ledger(ledger, spec).partitions {
-        let name = format!("{}-{}", known.topic, known.partition);
-        positions.insert(name, (known.source_position, known.target_position));
+        positions.insert(known.name(), (known.source_position, known.target_position));
     }
+    let target_ends = target_ends::ask(target, spec, (&*ledger, unsettled.as_slice())).await;
     let at_ms = Clock::system().now_ms();
-    let promotion = Promotion { at_ms, generation: owner.generation, positions, unsettled };
+    let promotion = Promotion { at_ms, generation: owner.generation, positions, target_ends, unsettled };
     let key = Key::Promotion { flow: spec.name.clone() };
     writer.commit(vec![MapRecord::set(&key, promotion.encode())]).await?;
+    reader.read_to_end(ledger).await?;
     Ok(report(ledger, spec, promotion))
 }
 

@@ -128,7 +128,8 @@ pub fn decide(found: Result<Translation<TargetOffset>, Reason>, at_target: AtTar
     }
 }
 
-/// What a group may read again after a failover: from its synced position to the end of the copy.
+/// What a group may read again after a failover: from its synced position to the end of the copy, or of the target's log
+/// where that held more than settled copies.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ReadAgain {
     /// The group.

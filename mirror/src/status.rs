@@ -77,9 +77,21 @@ pub struct PartitionStatus {
     pub at_ms: i64,
     /// The source's last stable offset; `None` when the source does not answer.
     pub source_end: Option<i64>,
+    /// Where the target's log ended when the flow was promoted, if it held more than settled copies by then.
+    pub target_end: Option<i64>,
 }
 
 impl PartitionStatus {
+    /// What it is called in a promotion: `topic-partition`, by the topic's name at the source.
+    pub(crate) fn name(&self) -> String {
+        format!("{}-{}", self.topic, self.partition)
+    }
+
+    /// First target offset that no group can have read before.
+    fn unread_from(&self) -> i64 {
+        self.target_position.max(self.target_end.unwrap_or(0))
+    }
+
     /// Source offsets not copied yet, as far as is known.
     #[must_use]
     pub fn lag(&self) -> Option<u64> {
@@ -191,7 +203,7 @@ async fn source_ends(spec: &FlowSpec, status: &FlowStatus) -> Result<Vec<Option<
 
 /// What the ledger says of a flow; the size of what it was read from is not in it.
 pub(crate) fn from_ledger(ledger: &Ledger, spec: &FlowSpec) -> FlowStatus {
-    let holder = ledger.holder(&spec.name);
+    let (holder, promotion) = (ledger.holder(&spec.name), ledger.promotion(&spec.name));
     let mut partitions = Vec::new();
     for (topic, bound) in ledger.bindings(&spec.name) {
         for partition in 0.. {
@@ -199,7 +211,7 @@ pub(crate) fn from_ledger(ledger: &Ledger, spec: &FlowSpec) -> FlowStatus {
             let known =
                 key.and_then(|key| ledger.partition(&key)?.progress().map(|(_, progress)| progress.clone()));
             let Some(progress) = known else { break };
-            partitions.push(PartitionStatus {
+            let mut found = PartitionStatus {
                 topic: topic.to_owned(),
                 target_topic: bound.target_name.clone(),
                 partition,
@@ -207,12 +219,16 @@ pub(crate) fn from_ledger(ledger: &Ledger, spec: &FlowSpec) -> FlowStatus {
                 target_position: progress.target,
                 at_ms: progress.at_ms,
                 source_end: None,
-            });
+                target_end: None,
+            };
+            found.target_end =
+                promotion.and_then(|promotion| promotion.target_ends.get(&found.name()).copied());
+            partitions.push(found);
         }
     }
     FlowStatus {
         flow: spec.name.clone(),
-        promotion: ledger.promotion(&spec.name).cloned(),
+        promotion: promotion.cloned(),
         owner: holder.map(|(_, _, claim)| claim.owner.clone()),
         generation: holder.map_or(0, |(generation, ..)| generation),
         sync_pass: ledger.sync_pass(&spec.name).cloned(),
@@ -223,7 +239,7 @@ pub(crate) fn from_ledger(ledger: &Ledger, spec: &FlowSpec) -> FlowStatus {
     }
 }
 
-/// What each group may read again: from its synced position to the end of the copy.
+/// What each group may read again: from its synced position to the end of the copy, or of what else it may have read.
 pub(crate) fn read_again(ledger: &Ledger, spec: &FlowSpec, partitions: &[PartitionStatus]) -> Vec<ReadAgain> {
     let mut ranges = Vec::new();
     for (group, sync) in ledger.groups(&spec.name) {
@@ -237,7 +253,7 @@ pub(crate) fn read_again(ledger: &Ledger, spec: &FlowSpec, partitions: &[Partiti
                 partition: synced.partition,
                 source: synced.source,
                 from: synced.target,
-                to: copied.map_or(0, |known| known.target_position).max(synced.read_to.unwrap_or(0)),
+                to: copied.map_or(0, PartitionStatus::unread_from).max(synced.read_to.unwrap_or(0)),
                 reason: synced.reason.clone(),
             });
         }
@@ -253,12 +269,12 @@ pub(crate) fn not_synced(group: &str, sync: &GroupSync, partitions: &[PartitionS
         let mut synced = sync.partitions.iter();
         synced.any(|has| has.topic == known.target_topic && has.partition == known.partition)
     };
-    let missing = |known: &&PartitionStatus| known.target_position > 0 && reads(known) && !stands_in(known);
+    let missing = |known: &&PartitionStatus| known.unread_from() > 0 && reads(known) && !stands_in(known);
     let say = |known: &PartitionStatus| NotSynced {
         group: group.to_owned(),
         topic: known.target_topic.clone(),
         partition: known.partition,
-        to: known.target_position,
+        to: known.unread_from(),
     };
     partitions.iter().filter(missing).map(say).collect()
 }

@@ -369,7 +369,7 @@ fn known_of(
         source: source.0,
         target,
         reason: reason.map(|reason| reason.to_string()),
-        read_to: read_to.filter(|read_to| target.is_some_and(|at| at < *read_to)),
+        read_to: read_to.filter(|read_to| target.is_none_or(|at| at < *read_to)),
         needs_source: place.needs_source,
     }
 }

@@ -119,6 +119,7 @@ fn a_promotion_keeps_what_it_could_not_settle_and_reads_one_of_before() {
     let mut promotion = ledger.promotion("f").unwrap().clone();
     assert!(promotion.unsettled.is_empty());
     assert_eq!(promotion.encode(), before);
+    promotion.target_ends.insert("a-0".to_owned(), 12);
     promotion.unsettled.push(Event {
         flow: "f".to_owned(),
         topic: "a".to_owned(),

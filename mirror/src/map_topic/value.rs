@@ -186,6 +186,9 @@ pub struct Promotion {
     pub generation: u64,
     /// `topic-partition` to its last position, source then target.
     pub positions: BTreeMap<String, (i64, i64)>,
+    /// `topic-partition` to where the target's log ended, of partitions that hold more there than settled copies.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub target_ends: BTreeMap<String, i64>,
     /// Partitions whose tail could not be settled, and why: what is said when the promotion is asked for again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsettled: Vec<crate::events::Event>,

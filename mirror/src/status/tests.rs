@@ -121,6 +121,7 @@ fn copied(target_topic: &str, partition: i32, target_position: i64) -> Partition
         target_position,
         at_ms: 0,
         source_end: None,
+        target_end: None,
     }
 }
 
@@ -142,10 +143,16 @@ fn a_group_is_told_of_the_partitions_of_its_topics_in_which_it_has_no_position()
         copied("flights", 1, 8),
         copied("flights", 2, 0),
         copied("flights", 3, 0),
+        PartitionStatus { target_end: Some(4), ..copied("flights", 4, 0) },
+        PartitionStatus { target_end: Some(9), ..copied("flights", 5, 6) },
     ];
     let found = not_synced("readers", &sync, &partitions);
-    let expected =
-        NotSynced { group: "readers".to_owned(), topic: "flights".to_owned(), partition: 0, to: 7 };
-    assert_eq!(found, [expected]);
+    let expected = |(partition, to)| NotSynced {
+        group: "readers".to_owned(),
+        topic: "flights".to_owned(),
+        partition,
+        to,
+    };
+    assert_eq!(found, [(0, 7), (4, 4), (5, 9)].map(expected));
     assert!(not_synced("nobody", &GroupSync { at_ms: 0, partitions: Vec::new() }, &partitions).is_empty());
 }
