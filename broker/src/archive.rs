@@ -161,6 +161,10 @@ impl LocalLog for ArchivedLog {
         Ok(sealed.map(local_segment))
     }
 
+    fn sealed_end(&self) -> Offset {
+        self.hot.sealed_end()
+    }
+
     fn last_stable_offset(&self) -> Offset {
         self.hot.last_stable_offset()
     }

@@ -15,7 +15,7 @@ use tests::clients::python::{Acknowledged, Python};
 use tests::deadline::Deadline;
 use tests::flights::{self, Record};
 use tests::flow::connect;
-use tests::longhaul::{Broker, BrokerSettings};
+use tests::longhaul::{Broker, BrokerSettings, verb};
 use tests::minio::Minio;
 use tests::scratch::Scratch;
 use tests::tiered::{self, ask, make_topic, partitions_of, tier, wait_until_released};
@@ -148,21 +148,32 @@ fn what_is_missing_on_disk_is_read_from_the_store() {
     let all_local = ["retention.ms=-1", "segment.bytes=1048576"];
     Python::Confluent.create_topic(&west.bootstrap(), TOPIC, 1, &all_local).unwrap();
     let sent = send(&west);
-    let lost = logs_of(&west).into_iter().nth(2).unwrap();
-    let base: i64 = lost.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    // Files are written behind the journal: now they have all of it.
+    verb(&["log", "flush", "--admin", &west.admin().to_string()]).unwrap().success().unwrap();
+    let logs = logs_of(&west);
+    let [.., newest_sealed, open] = &*logs else { panic!("too few segments: {logs:?}") };
+    let open_base: i64 = open.file_stem().unwrap().to_str().unwrap().parse().unwrap();
     Deadline::seconds(90)
-        .wait_for("the third segment to be in the store", || {
+        .wait_for("all that is sealed to be in the store", || {
             let end = partitions_of(&west, TOPIC)?[&0].tiered_end_offset;
-            Ok(end.is_some_and(|end| end > base + 1).then_some(()))
+            Ok(end.is_some_and(|end| end == open_base).then_some(()))
         })
         .unwrap();
     west.stop().unwrap();
-    for kind in ["log", "sidecar"] {
-        std::fs::remove_file(lost.with_extension(kind)).unwrap();
+    for lost in [&logs[2], newest_sealed] {
+        for kind in ["log", "sidecar"] {
+            std::fs::remove_file(lost.with_extension(kind)).unwrap();
+        }
     }
     west.restart().unwrap();
     has_all(&west, &sent);
     assert_eq!(partitions_of(&west, TOPIC).unwrap()[&0].local_log_start_offset, 0);
+
+    // A file that is missing is no other history, not even where nothing sealed lies behind it.
+    tests::deadline::sleep(Duration::from_secs(5));
+    send(&west);
+    let consumed = Python::Confluent.consume_all(&west.bootstrap(), TOPIC).unwrap();
+    assert_eq!(consumed.len(), 2 * RECORDS);
 }
 
 /// The files of the topic's sealed and open segments, oldest first.

@@ -123,6 +123,10 @@ impl LocalLog for RepeatedLog {
         }))
     }
 
+    fn sealed_end(&self) -> Offset {
+        self.log_end()
+    }
+
     fn last_stable_offset(&self) -> Offset {
         self.log_end()
     }

@@ -55,6 +55,8 @@ pub trait LocalLog: Send + Sync + fmt::Debug {
     /// The first of these that ends behind `from` by its own account. A log on disk opens no other file for it, since who
     /// reads a long log goes segment by segment. Blocks on the disk.
     fn first_sealed_segment(&self, from: Offset) -> std::io::Result<Option<LocalSegment>>;
+    /// One past the last offset of the part that is sealed and durable. What no sealed segment has of it is missing on disk.
+    fn sealed_end(&self) -> Offset;
     /// Nothing at or above this offset is archived.
     fn last_stable_offset(&self) -> Offset;
     /// The first offset that readers may ask for.

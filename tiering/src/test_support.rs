@@ -256,6 +256,10 @@ impl LocalLog for MemoryLog {
         segments.iter().find(|segment| segment.next_offset > from).map(|each| self.open(each)).transpose()
     }
 
+    fn sealed_end(&self) -> Offset {
+        self.log_end()
+    }
+
     fn last_stable_offset(&self) -> Offset {
         match self.stable.load(Ordering::Relaxed) {
             negative if negative < 0 => self.log_end(),

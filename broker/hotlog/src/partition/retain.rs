@@ -93,6 +93,12 @@ impl Partition {
         Ok(metas)
     }
 
+    /// The end of what is sealed and below the checkpoint's cut. Where no file has an offset below it, that file is missing.
+    #[must_use]
+    pub fn sealed_end(&self) -> Offset {
+        lock(&self.state).sealed.checkpointed_base
+    }
+
     /// The first of [`Partition::sealed_segments`] that ends behind `from`, with no other file opened: who walks over a long log, or
     /// over many, does so one segment at a time. Blocks on the disk.
     ///

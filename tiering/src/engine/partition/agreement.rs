@@ -12,6 +12,7 @@
 //! other steps.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -159,13 +160,17 @@ fn is_alike(local: &LocalSegment, row: &SegmentRow) -> bool {
         && local.size_bytes == row.raw_bytes
 }
 
-/// Where the log differs from the newest row, as far as can be told without reading it. `holder` is the sealed local segment
-/// that holds the row's last offset, or the first one behind it. Pure.
-fn differs(row: &SegmentRow, local_start: Offset, holder: Option<&LocalSegment>) -> Option<Diverged> {
-    if local_start >= row.next_offset {
+/// Where the log differs from the newest row, as far as can be told without reading it. `local` is from the first offset on
+/// local disk to the end of what is sealed there, `holder` the sealed local segment that holds the row's last offset, or the
+/// first one behind it. Pure.
+fn differs(row: &SegmentRow, local: &Range<Offset>, holder: Option<&LocalSegment>) -> Option<Diverged> {
+    if local.start >= row.next_offset {
         return None;
     }
+    let local_start = local.start;
     match holder {
+        // Its file is missing, which makes no other records of it.
+        None if local.end >= row.next_offset => None,
         // What was archived was sealed, and counted by a checkpoint, before. These records are not.
         None => Some(Diverged { from: row.base_offset.max(local_start) }),
         Some(local) if local.base_offset >= row.next_offset || is_alike(local, row) => None,
@@ -218,7 +223,8 @@ impl Keeper {
             holder = shorter.filter(|local| local.base_offset < row.next_offset).or(holder);
         }
         let local_start = self.tiered.local.local_log_start();
-        if let Some(diverged) = differs(&row, local_start, holder.as_ref()) {
+        let local = local_start..self.tiered.local.sealed_end();
+        if let Some(diverged) = differs(&row, &local, holder.as_ref()) {
             self.agreement.diverged = Some(diverged);
             let first = self.first_that_differs(local_start).await?;
             self.agreement.diverged = Some(first.unwrap_or(diverged));
@@ -508,12 +514,15 @@ mod tests {
         let ours = locals(SMALL);
         let row = row_of(&ours[1]);
         let from = |holder: Option<&LocalSegment>, local_start| {
-            differs(&row, Offset(local_start), holder).map(|diverged| diverged.from.0)
+            let unsealed = Offset(row.next_offset.0 - 1);
+            differs(&row, &(Offset(local_start)..unsealed), holder).map(|diverged| diverged.from.0)
         };
         assert_eq!(from(Some(&ours[1]), 0), None);
         assert_eq!(from(None, row.next_offset.0), None, "nothing of it is here any more");
         assert_eq!(from(Some(&ours[2]), 0), None, "a hole in the log is no other record");
         assert_eq!(from(None, 0), Some(row.base_offset.0), "its offsets are in no sealed segment");
+        let sealed = Offset(0)..row.next_offset;
+        assert_eq!(differs(&row, &sealed, None), None, "its file is missing");
         let later = locals(Shape { epoch: 2, ..SMALL });
         assert_eq!(from(Some(&later[1]), 0), Some(row.base_offset.0));
         let longer = locals(Shape { batches: 6, ..SMALL });
