@@ -1,7 +1,8 @@
 //! `longhaul mirror failover`: the flow ends for good, and its groups go on at the target.
 //!
 //! Owns: taking the flow over from whoever owns it, settling what was in the air, the durable mark, the report.
-//! Does not own: where groups go on (`failover::groups`) and how far they may have read (`failover::target_ends`); the source, which may be dead: nothing depends on its answer.
+//! Does not own: where groups go on (`failover::groups`) and how far they may have read (`failover::target_ends`); the
+//! source, which may be dead: nothing depends on its answer.
 
 mod groups;
 mod target_ends;

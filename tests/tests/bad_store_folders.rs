@@ -169,7 +169,8 @@ fn what_is_missing_on_disk_is_read_from_the_store() {
     has_all(&west, &sent);
     assert_eq!(partitions_of(&west, TOPIC).unwrap()[&0].local_log_start_offset, 0);
 
-    // A file that is missing is no other history, not even where nothing sealed lies behind it.
+    // A file that is missing is no other history, not even where nothing sealed lies behind it: by now the log was held
+    // against the store, and takes records.
     tests::deadline::sleep(Duration::from_secs(5));
     send(&west);
     let consumed = Python::Confluent.consume_all(&west.bootstrap(), TOPIC).unwrap();

@@ -196,7 +196,7 @@ async fn groups_of_a_pair_skip_nothing_at_the_other_side() {
     for next in &asked {
         last.push(pair.west.position(&format!("at-{next}")).await);
     }
-    // What the west writes now is read by nobody that stands in the east's map, but may have been read there.
+    // What the west writes now comes to the east, and whether a group read it there nobody knows once the east is dead.
     pair.west.write(5).await;
     pair.there.caught_up(&COPIED).await.unwrap();
     let end = pair.west.log().await.len() as i64;
